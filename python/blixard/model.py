@@ -1,0 +1,374 @@
+"""The nouns: what a cluster is made of, what may be asked of it, and how it answers.
+
+Everything here is an immutable value. Indexes are positions in the replicated log; they never repeat,
+so they serve as identities: a VM's `uid` is the index of its creation, a placement's `epoch` the
+index of its `PlaceVm`, a node's `incarnation` the index of its registration.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from blixard.errors import Code
+
+MAX_SOURCE_BYTES: Final = 256 * 1024
+"""The largest packed source that may travel through the log, in bytes."""
+
+DEFAULT_GRACE_MS: Final = 30_000
+"""How long a guest may take to power off by itself before it is terminated."""
+
+
+# --- what a VM is -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FlakeSource:
+    """A flake output pinned when the VM was created, so that every host builds the same thing."""
+
+    url: str
+    """The locked flake reference, with its revision."""
+    attribute: str
+    """The name under `nixosConfigurations`."""
+    nar_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackedSource:
+    """A file or folder that travelled with the command; its bytes are in `Cluster.sources`."""
+
+    digest: str
+    """SHA-256 of the archive, in hex."""
+    attribute: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSource:
+    """A finished runner that already lies in the Nix store."""
+
+    path: str
+
+
+Source = FlakeSource | PackedSource | StoreSource
+
+
+@dataclass(frozen=True, slots=True)
+class VmSpec:
+    """What the operator asked for."""
+
+    source: Source
+    vcpus: int
+    memory_mib: int
+
+
+class Wanted(StrEnum):
+    """What the operator wants of a VM. DELETED is a tombstone: it stays until no host holds the VM."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    DELETED = "deleted"
+
+
+class State(StrEnum):
+    """Where a VM is, as the log knows it."""
+
+    PENDING = "pending"
+    """Wanted running; no host holds it."""
+    BUILDING = "building"
+    """Its host realises the runner."""
+    STARTING = "starting"
+    """Placed on a host, which has not yet reported it running."""
+    RUNNING = "running"
+    STOPPING = "stopping"
+    """Its host was told to give it up and has not yet reported it gone."""
+    STOPPED = "stopped"
+    """No host holds it, and none shall."""
+    FAILED = "failed"
+    """Wanted running, but its last attempt ended; `reason` says how. It waits for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a VM is in its state: a stable code for programs and a sentence for people."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The only licence to run a VM: this node, in this life, for this placement."""
+
+    node_id: int
+    incarnation: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """An order to the holder to stop the VM and report it gone."""
+
+    grace_ms: int
+    """Time for a graceful shutdown, before the guest is terminated."""
+    kill: bool
+    """Terminate at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vm:
+    """One virtual machine, as the cluster remembers it."""
+
+    name: str
+    uid: int
+    spec: VmSpec
+    wanted: Wanted
+    state: State
+    reason: Reason
+    since_ms: int
+    """Wall-clock time of the last change of state, as stamped by the proposer; for display only."""
+    created_ms: int
+    holder: Holder | None = None
+    release: Release | None = None
+    runner: str | None = None
+    """Store path of the runner that the last placement built."""
+    last_node: int | None = None
+    """The node that held it last; its volumes are there."""
+
+
+# --- what a node is -----------------------------------------------------------------------------
+
+
+class Membership(StrEnum):
+    """A node's way through the cluster. Consensus membership follows it, one change at a time."""
+
+    JOINING = "joining"
+    MEMBER = "member"
+    LEAVING = "leaving"
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a host offers to VMs."""
+
+    vcpus: int
+    memory_mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One host of the cluster."""
+
+    node_id: int
+    address: str
+    """Where its peers reach it, `host:port`."""
+    machine_id: str
+    """Identity of the machine behind it; another machine may not take over the id."""
+    join_id: str
+    """Identity of its data directory; a wiped one may not rejoin under the same id."""
+    membership: Membership
+    incarnation: int = 0
+    """Index of its last registration; 0 before the first."""
+    capacity: Capacity = Capacity(0, 0)
+    version: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name people see."""
+        return f"node-{self.node_id}"
+
+
+# --- how requests are recognised ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RequestId:
+    """Names one request of one client, so that a retry gets the first outcome and never acts twice."""
+
+    session: str
+    number: int
+    base_index: int
+    """An index the client saw applied before it sent the request for the first time. If the memory
+    of outcomes has been pruned beyond it, the outcome is unknown and the request is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """A way out of an error: words, and a command to paste if there is one."""
+
+    text: str
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The command took effect at `index`; `note` says what a person should know."""
+
+    index: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The command changed nothing, and this is why. Also the shape of every error on the wire."""
+
+    code: Code
+    message: str
+    why: str = ""
+    fixes: tuple[Fix, ...] = ()
+
+
+Outcome = Accepted | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The replicated state: the one truth about what should be where."""
+
+    vms: Mapping[str, Vm] = field(default_factory=dict)
+    nodes: Mapping[int, Node] = field(default_factory=dict)
+    sources: Mapping[str, bytes] = field(default_factory=dict)
+    """Packed sources by digest, for as long as a VM refers to them."""
+    outcomes: Mapping[tuple[str, int], Outcome] = field(default_factory=dict)
+    """Outcomes of recent requests by (session, number), oldest first."""
+    outcome_indexes: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    forgotten_index: int = 0
+    """Outcomes up to this index may have been pruned."""
+
+
+# --- what may be asked --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CreateVm:
+    """Declare a VM. `content` brings the archive of a packed source."""
+
+    name: str
+    spec: VmSpec
+    wanted: Wanted = Wanted.RUNNING
+    content: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class StartVm:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopVm:
+    name: str
+    grace_ms: int = DEFAULT_GRACE_MS
+    kill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RestartVm:
+    """Stop the VM and send it through the create path again."""
+
+    name: str
+    grace_ms: int = DEFAULT_GRACE_MS
+    kill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteVm:
+    name: str
+    grace_ms: int = DEFAULT_GRACE_MS
+    kill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceVm:
+    """The leader's choice of a host; its log index becomes the epoch."""
+
+    name: str
+    uid: int
+    node_id: int
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportVm:
+    """A holder's word on its VM. STOPPED and FAILED say that nothing of it runs there any more."""
+
+    name: str
+    uid: int
+    node_id: int
+    incarnation: int
+    epoch: int
+    state: State
+    reason: Reason
+    runner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddNode:
+    """Admit a node; the leader then changes the consensus membership."""
+
+    node_id: int
+    address: str
+    machine_id: str
+    join_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveNode:
+    node_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettleNode:
+    """The leader's word that consensus membership now agrees: JOINING -> MEMBER, LEAVING -> gone."""
+
+    node_id: int
+    is_member: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterNode:
+    """A node begins a new life, after making sure that nothing runs on it. Compare-and-set."""
+
+    node_id: int
+    machine_id: str
+    join_id: str
+    address: str
+    previous_incarnation: int
+    capacity: Capacity
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckIn:
+    """A node's daemon is back in the same life. The index of the outcome tells it how far the log
+    must be applied before what it sees may be acted upon."""
+
+    node_id: int
+    incarnation: int
+    address: str
+    capacity: Capacity
+    version: str
+
+
+Command = (
+    CreateVm
+    | StartVm
+    | StopVm
+    | RestartVm
+    | DeleteVm
+    | PlaceVm
+    | ReportVm
+    | AddNode
+    | RemoveNode
+    | SettleNode
+    | RegisterNode
+    | CheckIn
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one position of the log holds."""
+
+    command: Command
+    at_ms: int
+    """Wall-clock time at the proposer, in milliseconds since the epoch; shown, never compared."""
+    request: RequestId | None = None

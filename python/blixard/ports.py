@@ -1,0 +1,185 @@
+"""The whole outside world on one page.
+
+The agent and the servers reach time, consensus, builds and units only through these protocols. The
+daemon plugs in the drivers; a simulator plugs in its own. Nothing here waits: work is *begun*, and
+what became of it is *seen* at a later step.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from blixard.model import Cluster, Command, FlakeSource, Outcome, Reason, RequestId, Source
+
+
+class Clock(Protocol):
+    """Time as an argument."""
+
+    def boot_ms(self) -> int:
+        """CLOCK_BOOTTIME in milliseconds: runs on through suspend, never set by anyone."""
+        ...
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the Unix epoch; for display only."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatus:
+    """What this node knows about consensus right now."""
+
+    cluster_id: str
+    node_id: int
+    role: str
+    """`leader`, `follower` or `candidate`."""
+    term: int
+    leader_id: int | None
+    commit_index: int
+    applied_index: int
+    members: Mapping[int, str]
+    """The consensus configuration: node id -> address."""
+    heard_ms: Mapping[int, int]
+    """Milliseconds since each other member was last heard from; a member never heard is absent."""
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node believes that it leads; nothing follows from it until committed."""
+        return self.role == "leader"
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """The command may not have been decided. `maybe_applied` says whether it still can take effect."""
+
+    message: str
+    leader_id: int | None = None
+    maybe_applied: bool = False
+
+
+Done = Callable[[Outcome | Unavailable], None]
+
+
+class Log(Protocol):
+    """The replicated log, and the state to which it has led on this node."""
+
+    def cluster(self) -> Cluster:
+        """The state as applied here; it may lag behind the leader's."""
+        ...
+
+    def status(self) -> LogStatus: ...
+
+    def propose(self, command: Command, done: Done, request: RequestId | None = None) -> None:
+        """Append a command if this node leads. `done` is called exactly once, after the entry is
+        durable on a majority and applied here, or as soon as it is known that it will not be."""
+        ...
+
+    def submit(self, command: Command, done: Done) -> None:
+        """Like `propose`, for a node's own commands: sent to the leader when that is another node."""
+        ...
+
+    def barrier(self, done: Done) -> None:
+        """Call `done` once everything committed before this call is applied here (leader only)."""
+        ...
+
+    def add_member(self, node_id: int, address: str, done: Done) -> None: ...
+
+    def remove_member(self, node_id: int, done: Done) -> None: ...
+
+    def transfer_leadership(self) -> None:
+        """Ask another member to lead; used before this node is removed or stops."""
+        ...
+
+
+class BuildState(StrEnum):
+    BUILDING = "building"
+    BUILT = "built"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class SeenBuild:
+    """What became of a build that was begun."""
+
+    uid: int
+    state: BuildState
+    line: str = ""
+    """The last line of output."""
+    runner: str | None = None
+    """The runner's store path once built."""
+    reason: Reason | None = None
+    """Why it failed."""
+
+
+class Builder(Protocol):
+    """Realises runners. One build a VM at a time; a result stays until forgotten."""
+
+    def begin(self, name: str, uid: int, source: Source, content: bytes) -> None:
+        """Begin to realise `source`; `content` is the archive of a packed source, else empty."""
+        ...
+
+    def cancel(self, name: str) -> None:
+        """End the build if one is under way, and forget it."""
+        ...
+
+    def release(self, name: str) -> None:
+        """Forget the VM: its result, its log and the root that kept its runner from collection."""
+        ...
+
+    def seen(self) -> Mapping[str, SeenBuild]: ...
+
+
+class Locker(Protocol):
+    """Pins flake references."""
+
+    async def lock(self, url: str, attribute: str) -> FlakeSource:
+        """Resolve `url` to a locked reference. Raises `BlixardError` if it cannot be resolved."""
+        ...
+
+
+class UnitState(StrEnum):
+    STARTING = "starting"
+    ACTIVE = "active"
+    STOPPING = "stopping"
+    EXITED = "exited"
+    """No process of the VM is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenUnit:
+    """A VM as its host sees it. It exists from `start` until `discard`."""
+
+    uid: int
+    epoch: int
+    state: UnitState
+    active_ms: int = 0
+    """For how long it has been active."""
+    detail: str = ""
+    """How it ended, in words, with the last lines of its console."""
+
+
+class Units(Protocol):
+    """Runs VMs on this host, where they outlive the daemon."""
+
+    def start(self, name: str, uid: int, epoch: int, runner: str) -> None: ...
+
+    def stop(self, name: str, grace_ms: int, kill: bool) -> None:
+        """Begin to stop: gracefully, after `grace_ms` by force; at once if `kill`. A repeated call
+        changes nothing, except that `kill` cuts a graceful stop short."""
+        ...
+
+    def discard(self, name: str) -> None:
+        """Forget a VM that has exited. Its volumes stay."""
+        ...
+
+    def seen(self) -> Mapping[str, SeenUnit] | None:
+        """Every VM of Blixard on this host, or None while that is not known (systemd unreachable)."""
+        ...
+
+
+class Lives(Protocol):
+    """Remembers this node's incarnation for as long as the host stays up: a reboot forgets it."""
+
+    def load(self) -> int | None: ...
+
+    def save(self, incarnation: int) -> None: ...
