@@ -190,6 +190,11 @@ class RequestId:
     """An index the client saw applied before it sent the request for the first time. If the memory
     of outcomes has been pruned beyond it, the outcome is unknown and the request is refused."""
 
+    @property
+    def key(self) -> str:
+        """Under what its outcome is remembered."""
+        return f"{self.session}/{self.number}"
+
 
 @dataclass(frozen=True, slots=True)
 class Fix:
@@ -221,6 +226,14 @@ Outcome = Accepted | Rejected
 
 
 @dataclass(frozen=True, slots=True)
+class Remembered:
+    """The outcome of a request, kept for a retry, and the index at which it was decided."""
+
+    index: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """The replicated state: the one truth about what should be where."""
 
@@ -228,9 +241,8 @@ class Cluster:
     nodes: Mapping[int, Node] = field(default_factory=dict)
     sources: Mapping[str, bytes] = field(default_factory=dict)
     """Packed sources by digest, for as long as a VM refers to them."""
-    outcomes: Mapping[tuple[str, int], Outcome] = field(default_factory=dict)
-    """Outcomes of recent requests by (session, number), oldest first."""
-    outcome_indexes: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    outcomes: Mapping[str, Remembered] = field(default_factory=dict)
+    """Outcomes of recent requests by `RequestId.key`, oldest first."""
     forgotten_index: int = 0
     """Outcomes up to this index may have been pruned."""
 

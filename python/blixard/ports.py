@@ -101,7 +101,8 @@ class BuildState(StrEnum):
 class SeenBuild:
     """What became of a build that was begun."""
 
-    uid: int
+    epoch: int
+    """The placement it was begun for; 0 for a runner kept from an earlier life of the daemon."""
     state: BuildState
     line: str = ""
     """The last line of output."""
@@ -114,8 +115,9 @@ class SeenBuild:
 class Builder(Protocol):
     """Realises runners. One build a VM at a time; a result stays until forgotten."""
 
-    def begin(self, name: str, uid: int, source: Source, content: bytes) -> None:
-        """Begin to realise `source`; `content` is the archive of a packed source, else empty."""
+    def begin(self, name: str, epoch: int, source: Source, content: bytes) -> None:
+        """Begin to realise `source`; `content` is the archive of a packed source, else empty.
+        Replaces an earlier result, and ends an earlier build."""
         ...
 
     def cancel(self, name: str) -> None:
@@ -126,7 +128,9 @@ class Builder(Protocol):
         """Forget the VM: its result, its log and the root that kept its runner from collection."""
         ...
 
-    def seen(self) -> Mapping[str, SeenBuild]: ...
+    def seen(self) -> Mapping[str, SeenBuild]:
+        """Builds under way and their results, and the runners kept from before a restart."""
+        ...
 
 
 class Locker(Protocol):

@@ -1,0 +1,82 @@
+"""Log entries, outcomes and cluster states as versioned bytes.
+
+The bytes are msgpack of `[version, value]`. Values are maps by field name, so that a field with a
+default can be added later; a member of a union carries its class name under `_type`. Golden files
+hold every released form for ever. Decoding never runs code.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from cattrs import Converter
+from cattrs.errors import ClassValidationError
+from cattrs.strategies import configure_tagged_union
+
+from blixard.model import Cluster, Command, Entry, Outcome, Source
+
+VERSION: Final = 1
+
+
+class DecodeError(ValueError):
+    """The bytes are damaged, or of a release that this one does not know."""
+
+
+def _converter() -> Converter:
+    converter = Converter(detailed_validation=False)
+    for union in (Command, Outcome, Source):
+        configure_tagged_union(union, converter)
+    return converter
+
+
+_CONVERTER: Final = _converter()
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """One log entry."""
+    return _encode(entry, Entry)
+
+
+def decode_entry(data: bytes) -> Entry:
+    """The inverse of `encode_entry`. Raises `DecodeError`."""
+    entry: Entry = _decode(data, Entry)
+    return entry
+
+
+def encode_outcome(outcome: Outcome) -> bytes:
+    """An outcome, as it travels from the leader to the node that submitted the command."""
+    return _encode(outcome, Outcome)
+
+
+def decode_outcome(data: bytes) -> Outcome:
+    """The inverse of `encode_outcome`. Raises `DecodeError`."""
+    outcome: Outcome = _decode(data, Outcome)
+    return outcome
+
+
+def encode_cluster(cluster: Cluster) -> bytes:
+    """A whole state, for a snapshot. Equal states give equal bytes."""
+    return _encode(cluster, Cluster)
+
+
+def decode_cluster(data: bytes) -> Cluster:
+    """The inverse of `encode_cluster`. Raises `DecodeError`."""
+    cluster: Cluster = _decode(data, Cluster)
+    return cluster
+
+
+def _encode(value: object, kind: Any) -> bytes:
+    return msgspec.msgpack.encode([VERSION, _CONVERTER.unstructure(value, unstructure_as=kind)])
+
+
+def _decode(data: bytes, kind: Any) -> Any:
+    try:
+        version, value = msgspec.msgpack.decode(data)
+    except (msgspec.DecodeError, TypeError, ValueError) as error:
+        raise DecodeError(f"not an encoded {kind}") from error
+    if version != VERSION or not isinstance(value, Mapping):
+        raise DecodeError(f"format {version!r} is unknown; this release knows {VERSION}")
+    try:
+        return _CONVERTER.structure(value, kind)
+    except (ClassValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DecodeError(f"no valid {kind}: {error}") from error

@@ -1,0 +1,99 @@
+"""The law: how one log entry turns one cluster state into the next.
+
+`apply` is total and deterministic. It never raises, reads no clock and makes no choice: the leader
+chooses and carries its choice in the command; `apply` accepts or rejects it against the state of now.
+A rejected command changes nothing but the memory of outcomes.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from blixard.errors import Code
+from blixard.machine import nodes, vms
+from blixard.model import (
+    AddNode,
+    CheckIn,
+    Cluster,
+    Command,
+    CreateVm,
+    DeleteVm,
+    Entry,
+    Fix,
+    Outcome,
+    PlaceVm,
+    RegisterNode,
+    Rejected,
+    Remembered,
+    RemoveNode,
+    ReportVm,
+    RequestId,
+    RestartVm,
+    SettleNode,
+    StartVm,
+    StopVm,
+)
+
+OUTCOMES_KEPT: Final = 4096
+"""How many outcomes are remembered, so that a retried request gets the first one."""
+
+
+def apply(cluster: Cluster, index: int, entry: Entry) -> tuple[Cluster, Outcome]:
+    """The state after `entry` took effect at `index`, and what to tell its proposer."""
+    request = entry.request
+    if request is None:
+        return _execute(cluster, index, entry.at_ms, entry.command)
+    known = cluster.outcomes.get(request.key)
+    if known is not None:
+        return cluster, known.outcome
+    if request.base_index < cluster.forgotten_index:
+        return cluster, _forgotten(request)
+    changed, outcome = _execute(cluster, index, entry.at_ms, entry.command)
+    return _remember(changed, index, request, outcome), outcome
+
+
+def _execute(
+    cluster: Cluster, index: int, at_ms: int, command: Command
+) -> tuple[Cluster, Outcome]:
+    match command:
+        case CreateVm():
+            return vms.create(cluster, index, at_ms, command)
+        case StartVm():
+            return vms.start(cluster, index, at_ms, command)
+        case StopVm():
+            return vms.stop(cluster, index, at_ms, command)
+        case RestartVm():
+            return vms.restart(cluster, index, at_ms, command)
+        case DeleteVm():
+            return vms.delete(cluster, index, at_ms, command)
+        case PlaceVm():
+            return vms.place(cluster, index, at_ms, command)
+        case ReportVm():
+            return vms.report(cluster, index, at_ms, command)
+        case AddNode():
+            return nodes.add(cluster, index, command)
+        case RemoveNode():
+            return nodes.remove(cluster, index, command)
+        case SettleNode():
+            return nodes.settle(cluster, index, command)
+        case RegisterNode():
+            return nodes.register(cluster, index, at_ms, command)
+        case CheckIn():
+            return nodes.check_in(cluster, index, command)
+
+
+def _forgotten(request: RequestId) -> Rejected:
+    return Rejected(
+        Code.REQUEST_FORGOTTEN,
+        f"the outcome of request {request.key} is no longer known",
+        why="it may have taken effect long ago; it was not carried out again",
+        fixes=(Fix("look at the present state, then decide", "blixard vm list"),),
+    )
+
+
+def _remember(cluster: Cluster, index: int, request: RequestId, outcome: Outcome) -> Cluster:
+    """Keep the outcome for a retry; beyond `OUTCOMES_KEPT` the oldest is forgotten, and marked so."""
+    outcomes = {**cluster.outcomes, request.key: Remembered(index, outcome)}
+    forgotten_index = cluster.forgotten_index
+    while len(outcomes) > OUTCOMES_KEPT:
+        forgotten_index = outcomes.pop(next(iter(outcomes))).index
+    return replace(cluster, outcomes=outcomes, forgotten_index=forgotten_index)

@@ -1,0 +1,170 @@
+"""The law of nodes: who belongs to the cluster, and which life of a host is the present one."""
+
+from dataclasses import replace
+
+from blixard.errors import Code
+from blixard.machine.vms import end_incarnation
+from blixard.model import (
+    Accepted,
+    AddNode,
+    CheckIn,
+    Cluster,
+    Fix,
+    Membership,
+    Node,
+    Outcome,
+    RegisterNode,
+    Rejected,
+    RemoveNode,
+    SettleNode,
+)
+
+Step = tuple[Cluster, Outcome]
+
+
+def add(cluster: Cluster, index: int, command: AddNode) -> Step:
+    """Admit a node. The same data directory may ask again; another one may not take the id."""
+    known = cluster.nodes.get(command.node_id)
+    if known is None:
+        node = Node(
+            node_id=command.node_id,
+            address=command.address,
+            machine_id=command.machine_id,
+            join_id=command.join_id,
+            membership=Membership.JOINING,
+        )
+        return _address_taken(cluster, node) or (_put(cluster, node), Accepted(index))
+    if known.join_id == command.join_id and known.membership is not Membership.LEAVING:
+        return cluster, Accepted(index, f"{known.name} is already admitted")
+    return cluster, Rejected(
+        Code.NODE_TAKEN,
+        f"node id {command.node_id} is already taken",
+        why=f"it belongs to the node at {known.address}, whose data directory is another one",
+        fixes=(
+            Fix("give this node another --id"),
+            Fix(
+                "or, if that node is gone for good, remove it first",
+                f"blixard cluster leave --node {command.node_id}",
+            ),
+        ),
+    )
+
+
+def remove(cluster: Cluster, index: int, command: RemoveNode) -> Step:
+    """Let a node go, once it holds no VM. Consensus membership follows."""
+    node = cluster.nodes.get(command.node_id)
+    if node is None:
+        return cluster, Rejected(
+            Code.NO_SUCH_NODE,
+            f"no node with id {command.node_id}",
+            fixes=(Fix("all nodes:", "blixard cluster status"),),
+        )
+    others = [
+        other
+        for other in cluster.nodes.values()
+        if other.node_id != node.node_id and other.membership is Membership.MEMBER
+    ]
+    if not others:
+        return cluster, Rejected(
+            Code.WOULD_BREAK_QUORUM,
+            f"{node.name} is the last member of the cluster",
+            why="without it there is no cluster left to leave",
+        )
+    held = sorted(
+        vm.name
+        for vm in cluster.vms.values()
+        if vm.holder is not None and vm.holder.node_id == node.node_id
+    )
+    if held:
+        return cluster, Rejected(
+            Code.NODE_HOLDS_VMS,
+            f"{node.name} still holds {len(held)} VMs: {', '.join(held[:5])}"
+            + (" ..." if len(held) > 5 else ""),
+            why="a VM is let go only by the report of its host that it has stopped",
+            fixes=(Fix("stop them first", f"blixard vm stop {' '.join(held[:5])} --wait"),),
+        )
+    return _put(cluster, replace(node, membership=Membership.LEAVING)), Accepted(index)
+
+
+def settle(cluster: Cluster, index: int, command: SettleNode) -> Step:
+    """Record that consensus membership has caught up with what was asked."""
+    node = cluster.nodes.get(command.node_id)
+    if node is not None and node.membership is Membership.JOINING and command.is_member:
+        return _put(cluster, replace(node, membership=Membership.MEMBER)), Accepted(index)
+    if node is not None and node.membership is Membership.LEAVING and not command.is_member:
+        nodes = {key: kept for key, kept in cluster.nodes.items() if key != node.node_id}
+        return replace(cluster, nodes=nodes), Accepted(index)
+    return cluster, Rejected(Code.STALE, f"node-{command.node_id} has nothing to settle")
+
+
+def register(cluster: Cluster, index: int, at_ms: int, command: RegisterNode) -> Step:
+    """Begin a node's new life. Compare-and-set on the previous one, so that it begins once."""
+    node = cluster.nodes.get(command.node_id)
+    if node is None and not cluster.nodes:
+        node = Node(
+            node_id=command.node_id,
+            address=command.address,
+            machine_id=command.machine_id,
+            join_id=command.join_id,
+            membership=Membership.MEMBER,
+        )
+    if node is None or node.membership is Membership.LEAVING:
+        return cluster, _not_a_member(command.node_id)
+    if node.incarnation != command.previous_incarnation:
+        return cluster, Rejected(Code.STALE, f"{node.name} has registered in the meantime")
+    if node.machine_id != command.machine_id:
+        return cluster, Rejected(
+            Code.NODE_TAKEN,
+            f"{node.name} is registered on another machine",
+            why="that machine may still run its VMs",
+            fixes=(
+                Fix(
+                    "stop it, remove the node and add it again",
+                    f"blixard cluster leave --node {node.node_id}",
+                ),
+            ),
+        )
+    registered = replace(
+        node,
+        address=command.address,
+        incarnation=index,
+        capacity=command.capacity,
+        version=command.version,
+    )
+    return end_incarnation(_put(cluster, registered), node.node_id, at_ms), Accepted(index)
+
+
+def check_in(cluster: Cluster, index: int, command: CheckIn) -> Step:
+    """Refresh what a node says of itself, if its life is still the present one."""
+    node = cluster.nodes.get(command.node_id)
+    if node is None:
+        return cluster, _not_a_member(command.node_id)
+    if node.incarnation != command.incarnation:
+        return cluster, Rejected(Code.STALE, f"that life of {node.name} is over")
+    refreshed = replace(
+        node, address=command.address, capacity=command.capacity, version=command.version
+    )
+    return _put(cluster, refreshed), Accepted(index)
+
+
+def _address_taken(cluster: Cluster, node: Node) -> Step | None:
+    for other in cluster.nodes.values():
+        if other.address == node.address:
+            return cluster, Rejected(
+                Code.NODE_TAKEN,
+                f"address {node.address} already belongs to {other.name}",
+                fixes=(Fix("give this node another --bind or --advertise address"),),
+            )
+    return None
+
+
+def _not_a_member(node_id: int) -> Rejected:
+    return Rejected(
+        Code.NOT_A_MEMBER,
+        f"node-{node_id} is no member of this cluster",
+        fixes=(Fix("remove its data directory and let it join again with --peer"),),
+    )
+
+
+def _put(cluster: Cluster, node: Node) -> Cluster:
+    return replace(cluster, nodes={**cluster.nodes, node.node_id: node})
