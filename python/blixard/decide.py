@@ -4,7 +4,8 @@ Both are level-triggered: they compare what is wanted with what is and name the 
 them again changes nothing, and a missed event costs one step.
 """
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from blixard import scheduler
@@ -91,7 +92,9 @@ Action = Build | CancelBuild | ReleaseBuild | Start | Stop | Discard | ReportVm
 # --- the leader ---------------------------------------------------------------------------------
 
 
-def leader(cluster: Cluster, me: int, members: Set[int], silent: frozenset[int]) -> Iterator[Duty]:
+def leader(
+    cluster: Cluster, me: int, members: AbstractSet[int], silent: frozenset[int]
+) -> Iterator[Duty]:
     """What the leader proposes. `members` is the consensus configuration; `silent` are the nodes
     from which it does not hear."""
     yield from _membership(cluster, me, members)
@@ -105,7 +108,7 @@ def leader(cluster: Cluster, me: int, members: Set[int], silent: frozenset[int])
             yield PlaceVm(vm.name, vm.uid, node.node_id, node.incarnation)
 
 
-def _membership(cluster: Cluster, me: int, members: Set[int]) -> Iterator[Duty]:
+def _membership(cluster: Cluster, me: int, members: AbstractSet[int]) -> Iterator[Duty]:
     """At most one change at a time: the next is proposed when this one is settled."""
     for node_id in sorted(cluster.nodes):
         node = cluster.nodes[node_id]
@@ -194,9 +197,7 @@ def _released(vm: Vm, unit: SeenUnit | None, build: SeenBuild | None) -> Iterato
         yield Stop(vm.name, vm.release.grace_ms, vm.release.kill)
 
 
-def _realise(
-    cluster: Cluster, vm: Vm, holder: Holder, build: SeenBuild | None
-) -> Iterator[Action]:
+def _realise(cluster: Cluster, vm: Vm, holder: Holder, build: SeenBuild | None) -> Iterator[Action]:
     """No unit yet: build the runner, then start it."""
     if build is None or build.epoch != holder.epoch:
         source = vm.spec.source
@@ -221,11 +222,11 @@ def _realise(
 
 def _watched(vm: Vm, holder: Holder, unit: SeenUnit) -> Iterator[Action]:
     """The unit of this very placement exists: tell the cluster what became of it."""
+    settled = unit.state is UnitState.ACTIVE and unit.active_ms >= SETTLE_MS
     if unit.state is UnitState.EXITED:
         yield _report(vm, State.FAILED, Reason("guest-exited", unit.detail))
-    elif unit.state is UnitState.ACTIVE and unit.active_ms >= SETTLE_MS:
-        if vm.state is not State.RUNNING:
-            yield _report(vm, State.RUNNING, Reason("active", f"runs on node-{holder.node_id}"))
+    elif settled and vm.state is not State.RUNNING:
+        yield _report(vm, State.RUNNING, Reason("active", f"runs on node-{holder.node_id}"))
 
 
 def _end(name: str, unit: SeenUnit) -> Action:

@@ -2,9 +2,9 @@
 
 The user's mistakes are values (`Rejected`, in `model`); the world's failures are `BlixardError`s,
 which a later step heals or a person reads; our own mistakes are assertions, and the process dies.
-Every failure a person can meet carries a `Code`. Its first digit is the exit code of the command line
-(0 done, 1 the world failed, 2 wrong usage, 3 rejected, 4 not found, 5 cluster unavailable, 6 the
-wait ended first; 9 is a defect of Blixard and exits with 1).
+Every failure a person can meet carries a `Code`. Its first digit is the exit code of the command
+line (0 done, 1 the world failed, 2 wrong usage, 3 rejected, 4 not found, 5 cluster unavailable,
+6 the wait ended first; 9 is a defect of Blixard and exits with 1).
 """
 
 from enum import IntEnum

@@ -1,8 +1,8 @@
 """The nouns: what a cluster is made of, what may be asked of it, and how it answers.
 
-Everything here is an immutable value. Indexes are positions in the replicated log; they never repeat,
-so they serve as identities: a VM's `uid` is the index of its creation, a placement's `epoch` the
-index of its `PlaceVm`, a node's `incarnation` the index of its registration.
+Everything here is an immutable value. Indexes are positions in the replicated log; they never
+repeat, so they serve as identities: a VM's `uid` is the index of its creation, a placement's
+`epoch` the index of its `PlaceVm`, a node's `incarnation` the index of its registration.
 """
 
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ class VmSpec:
 
 
 class Wanted(StrEnum):
-    """What the operator wants of a VM. DELETED is a tombstone: it stays until no host holds the VM."""
+    """What the operator wants of a VM. DELETED is a tombstone; it stays until no host holds it."""
 
     RUNNING = "running"
     STOPPED = "stopped"
@@ -182,7 +182,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class RequestId:
-    """Names one request of one client, so that a retry gets the first outcome and never acts twice."""
+    """Names a request of a client, so that a retry gets the first outcome and never acts twice."""
 
     session: str
     number: int
@@ -329,7 +329,7 @@ class RemoveNode:
 
 @dataclass(frozen=True, slots=True)
 class SettleNode:
-    """The leader's word that consensus membership now agrees: JOINING -> MEMBER, LEAVING -> gone."""
+    """The leader's word that consensus membership agrees: JOINING -> MEMBER, LEAVING -> gone."""
 
     node_id: int
     is_member: bool

@@ -29,7 +29,9 @@ def place(cluster: Cluster, vm: Vm, silent: frozenset[int]) -> Choice:
     passed over: the leader does not hear from them.
     """
     refusals: dict[int, str] = {}
-    order = sorted(cluster.nodes.values(), key=lambda node: (node.node_id != vm.last_node, node.node_id))
+    order = sorted(
+        cluster.nodes.values(), key=lambda node: (node.node_id != vm.last_node, node.node_id)
+    )
     for node in order:
         refusal = _refusal(cluster, node, vm, silent)
         if refusal is None:

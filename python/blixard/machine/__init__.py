@@ -1,8 +1,8 @@
 """The law: how one log entry turns one cluster state into the next.
 
 `apply` is total and deterministic. It never raises, reads no clock and makes no choice: the leader
-chooses and carries its choice in the command; `apply` accepts or rejects it against the state of now.
-A rejected command changes nothing but the memory of outcomes.
+chooses and carries its choice in the command; `apply` accepts or rejects it against the state of
+now. A rejected command changes nothing but the memory of outcomes.
 """
 
 from dataclasses import replace
@@ -51,7 +51,7 @@ def apply(cluster: Cluster, index: int, entry: Entry) -> tuple[Cluster, Outcome]
     return _remember(changed, index, request, outcome), outcome
 
 
-def _execute(
+def _execute(  # noqa: C901 - one case a command
     cluster: Cluster, index: int, at_ms: int, command: Command
 ) -> tuple[Cluster, Outcome]:
     match command:
@@ -91,7 +91,7 @@ def _forgotten(request: RequestId) -> Rejected:
 
 
 def _remember(cluster: Cluster, index: int, request: RequestId, outcome: Outcome) -> Cluster:
-    """Keep the outcome for a retry; beyond `OUTCOMES_KEPT` the oldest is forgotten, and marked so."""
+    """Keep the outcome for a retry; beyond `OUTCOMES_KEPT` the oldest is forgotten, marked so."""
     outcomes = {**cluster.outcomes, request.key: Remembered(index, outcome)}
     forgotten_index = cluster.forgotten_index
     while len(outcomes) > OUTCOMES_KEPT:

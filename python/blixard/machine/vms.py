@@ -60,7 +60,8 @@ def create(cluster: Cluster, index: int, at_ms: int, command: CreateVm) -> Step:
         digest = command.spec.source.digest
         if sha256(command.content).hexdigest() != digest:
             return cluster, Rejected(
-                Code.BAD_ARGUMENT, f'the packed source of "{command.name}" does not match its digest'
+                Code.BAD_ARGUMENT,
+                f'the packed source of "{command.name}" does not match its digest',
             )
         sources = {**sources, digest: command.content}
     running = command.wanted is Wanted.RUNNING
@@ -80,22 +81,26 @@ def create(cluster: Cluster, index: int, at_ms: int, command: CreateVm) -> Step:
 def start(cluster: Cluster, index: int, at_ms: int, command: StartVm) -> Step:
     vm = cluster.vms.get(command.name)
     if vm is None or vm.wanted is Wanted.DELETED:
-        return cluster, _no_such_vm(cluster, command.name)
+        return cluster, _no_such_vm(command.name)
     if vm.release is not None:
         resumed = replace(vm, wanted=Wanted.RUNNING)
-        return _put(cluster, resumed), Accepted(index, f"{vm.name} starts again once it has stopped")
+        return _put(cluster, resumed), Accepted(
+            index, f"{vm.name} starts again once it has stopped"
+        )
     if vm.wanted is Wanted.RUNNING and vm.state is not State.FAILED:
         return cluster, Accepted(index, f"{vm.name} is already {_whereabouts(cluster, vm)}")
     too_large = _larger_than_any_node(cluster, vm.name, vm.spec)
     if too_large is not None:
         return cluster, too_large
-    return _put(cluster, _pending(vm, at_ms, Reason("started", "waits for a node"))), Accepted(index)
+    return _put(cluster, _pending(vm, at_ms, Reason("started", "waits for a node"))), Accepted(
+        index
+    )
 
 
 def stop(cluster: Cluster, index: int, at_ms: int, command: StopVm) -> Step:
     vm = cluster.vms.get(command.name)
     if vm is None or vm.wanted is Wanted.DELETED:
-        return cluster, _no_such_vm(cluster, command.name)
+        return cluster, _no_such_vm(command.name)
     if vm.state is State.STOPPED:
         return cluster, Accepted(index, f"{vm.name} is already stopped")
     stopped = replace(vm, wanted=Wanted.STOPPED)
@@ -106,12 +111,12 @@ def stop(cluster: Cluster, index: int, at_ms: int, command: StopVm) -> Step:
 def restart(cluster: Cluster, index: int, at_ms: int, command: RestartVm) -> Step:
     vm = cluster.vms.get(command.name)
     if vm is None or vm.wanted is Wanted.DELETED:
-        return cluster, _no_such_vm(cluster, command.name)
+        return cluster, _no_such_vm(command.name)
     wanted = replace(vm, wanted=Wanted.RUNNING)
     if vm.holder is None:
-        return _put(cluster, _pending(wanted, at_ms, Reason("restarted", "waits for a node"))), Accepted(
-            index
-        )
+        return _put(
+            cluster, _pending(wanted, at_ms, Reason("restarted", "waits for a node"))
+        ), Accepted(index)
     release = Release(command.grace_ms, command.kill)
     return _put(cluster, _give_up(wanted, at_ms, release, "restarted by request")), Accepted(index)
 
@@ -119,7 +124,7 @@ def restart(cluster: Cluster, index: int, at_ms: int, command: RestartVm) -> Ste
 def delete(cluster: Cluster, index: int, at_ms: int, command: DeleteVm) -> Step:
     vm = cluster.vms.get(command.name)
     if vm is None:
-        return cluster, _no_such_vm(cluster, command.name)
+        return cluster, _no_such_vm(command.name)
     doomed = replace(vm, wanted=Wanted.DELETED)
     if vm.holder is None:
         return _remove(cluster, doomed), Accepted(index)
@@ -131,7 +136,12 @@ def place(cluster: Cluster, index: int, at_ms: int, command: PlaceVm) -> Step:
     """Give a VM its holder, if it has none and the node is alive, a member, and has room."""
     vm = cluster.vms.get(command.name)
     node = cluster.nodes.get(command.node_id)
-    if vm is None or vm.uid != command.uid or vm.state is not State.PENDING or vm.holder is not None:
+    if (
+        vm is None
+        or vm.uid != command.uid
+        or vm.state is not State.PENDING
+        or vm.holder is not None
+    ):
         return cluster, Rejected(Code.STALE, f"{command.name} no longer waits for a node")
     if (
         node is None
@@ -188,9 +198,7 @@ def end_incarnation(cluster: Cluster, node_id: int, at_ms: int) -> Cluster:
 def _given_up(cluster: Cluster, vm: Vm, at_ms: int, command: ReportVm) -> Cluster:
     """The holder has nothing of the VM left: it failed by itself, or was released."""
     if command.state is State.FAILED and vm.release is None:
-        failed = replace(
-            vm, state=State.FAILED, reason=command.reason, since_ms=at_ms, holder=None
-        )
+        failed = replace(vm, state=State.FAILED, reason=command.reason, since_ms=at_ms, holder=None)
         return _put(cluster, failed)
     return _without_holder(cluster, vm, at_ms, command.reason)
 
@@ -242,7 +250,11 @@ def _put(cluster: Cluster, vm: Vm) -> Cluster:
 
 def _remove(cluster: Cluster, vm: Vm) -> Cluster:
     vms = {name: kept for name, kept in cluster.vms.items() if name != vm.name}
-    used = {kept.spec.source.digest for kept in vms.values() if isinstance(kept.spec.source, PackedSource)}
+    used = {
+        kept.spec.source.digest
+        for kept in vms.values()
+        if isinstance(kept.spec.source, PackedSource)
+    }
     sources = {digest: content for digest, content in cluster.sources.items() if digest in used}
     return replace(cluster, vms=vms, sources=sources)
 
@@ -253,7 +265,7 @@ def _whereabouts(cluster: Cluster, vm: Vm) -> str:
     return f"{vm.state.value} on {cluster.nodes[vm.holder.node_id].name}"
 
 
-def _no_such_vm(cluster: Cluster, name: str) -> Rejected:
+def _no_such_vm(name: str) -> Rejected:
     return Rejected(
         Code.NO_SUCH_VM,
         f'no VM named "{name}"',
@@ -266,7 +278,7 @@ def _name_taken(cluster: Cluster, vm: Vm) -> Rejected:
         return Rejected(
             Code.BUSY,
             f'"{vm.name}" is still being deleted',
-            why=f"it is {_whereabouts(cluster, vm)}; its name is free once that host reports it gone",
+            why=f"it is {_whereabouts(cluster, vm)}; the name is free once its host reports that",
             fixes=(Fix("watch it, then create it again", f"blixard vm status {vm.name}"),),
         )
     return Rejected(
