@@ -55,6 +55,8 @@ def create(cluster: Cluster, index: int, at_ms: int, command: CreateVm) -> Step:
     too_large = _larger_than_any_node(cluster, command.name, command.spec)
     if too_large is not None:
         return cluster, too_large
+    if command.wanted is Wanted.DELETED:
+        return cluster, Rejected(Code.BAD_ARGUMENT, f'"{command.name}" cannot begin as deleted')
     sources = cluster.sources
     if isinstance(command.spec.source, PackedSource):
         digest = command.spec.source.digest
@@ -81,7 +83,7 @@ def create(cluster: Cluster, index: int, at_ms: int, command: CreateVm) -> Step:
 def start(cluster: Cluster, index: int, at_ms: int, command: StartVm) -> Step:
     vm = cluster.vms.get(command.name)
     if vm is None or vm.wanted is Wanted.DELETED:
-        return cluster, _no_such_vm(command.name)
+        return cluster, no_such_vm(command.name)
     if vm.release is not None:
         resumed = replace(vm, wanted=Wanted.RUNNING)
         return _put(cluster, resumed), Accepted(
@@ -100,7 +102,7 @@ def start(cluster: Cluster, index: int, at_ms: int, command: StartVm) -> Step:
 def stop(cluster: Cluster, index: int, at_ms: int, command: StopVm) -> Step:
     vm = cluster.vms.get(command.name)
     if vm is None or vm.wanted is Wanted.DELETED:
-        return cluster, _no_such_vm(command.name)
+        return cluster, no_such_vm(command.name)
     if vm.state is State.STOPPED:
         return cluster, Accepted(index, f"{vm.name} is already stopped")
     stopped = replace(vm, wanted=Wanted.STOPPED)
@@ -111,7 +113,7 @@ def stop(cluster: Cluster, index: int, at_ms: int, command: StopVm) -> Step:
 def restart(cluster: Cluster, index: int, at_ms: int, command: RestartVm) -> Step:
     vm = cluster.vms.get(command.name)
     if vm is None or vm.wanted is Wanted.DELETED:
-        return cluster, _no_such_vm(command.name)
+        return cluster, no_such_vm(command.name)
     wanted = replace(vm, wanted=Wanted.RUNNING)
     if vm.holder is None:
         return _put(
@@ -124,7 +126,7 @@ def restart(cluster: Cluster, index: int, at_ms: int, command: RestartVm) -> Ste
 def delete(cluster: Cluster, index: int, at_ms: int, command: DeleteVm) -> Step:
     vm = cluster.vms.get(command.name)
     if vm is None:
-        return cluster, _no_such_vm(command.name)
+        return cluster, no_such_vm(command.name)
     doomed = replace(vm, wanted=Wanted.DELETED)
     if vm.holder is None:
         return _remove(cluster, doomed), Accepted(index)
@@ -265,7 +267,8 @@ def _whereabouts(cluster: Cluster, vm: Vm) -> str:
     return f"{vm.state.value} on {cluster.nodes[vm.holder.node_id].name}"
 
 
-def _no_such_vm(name: str) -> Rejected:
+def no_such_vm(name: str) -> Rejected:
+    """What anyone is told who names a VM that does not exist."""
     return Rejected(
         Code.NO_SUCH_VM,
         f'no VM named "{name}"',
