@@ -24,9 +24,6 @@ from blixard.model import (
 )
 from blixard.ports import Builder, Clock, Lives, Log, LogStatus, SeenUnit, Unavailable, Units
 
-SILENT_AFTER_MS = 3_000
-"""A node from which the leader has not heard for so long is given no new VM."""
-
 PROGRESS_EVERY_MS = 1_000
 """The least time between two reports of a build's progress."""
 
@@ -41,16 +38,6 @@ class Self:
     join_id: str
     capacity: Capacity
     version: str
-
-
-def silent_nodes(cluster: Cluster, status: LogStatus) -> frozenset[int]:
-    """The nodes from which this leader does not hear."""
-    return frozenset(
-        node_id
-        for node_id in cluster.nodes
-        if node_id != status.node_id
-        and status.heard_ms.get(node_id, SILENT_AFTER_MS) >= SILENT_AFTER_MS
-    )
 
 
 class Agent:
@@ -99,9 +86,7 @@ class Agent:
         """
         me = self._me
         if self._incarnation is not None:
-            check_in = CheckIn(
-                me.node_id, self._incarnation, me.address, me.capacity, me.version
-            )
+            check_in = CheckIn(me.node_id, self._incarnation, me.address, me.capacity, me.version)
             self._submit("sign-in", check_in, self._checked_in)
             return
         leftovers = list(decide.empty(units))
@@ -172,12 +157,12 @@ class Agent:
             if now_ms - self._progress_ms.get(report.name, -PROGRESS_EVERY_MS) < PROGRESS_EVERY_MS:
                 return
             self._progress_ms[report.name] = now_ms
-        self._submit(f"report {report.name}", report, lambda outcome: None)
+        self._submit(f"report {report.name}", report, lambda _outcome: None)
 
     # --- the leader's duty ----------------------------------------------------------------------
 
     def _lead(self, cluster: Cluster, status: LogStatus) -> None:
-        silent = silent_nodes(cluster, status)
+        silent = frozenset(node_id for node_id in cluster.nodes if not status.hears(node_id))
         for duty in decide.leader(cluster, status.node_id, set(status.members), silent):
             match duty:
                 case decide.ChangeMembership():
@@ -193,7 +178,7 @@ class Agent:
         if "membership" in self._in_flight:
             return
         self._in_flight.add("membership")
-        done = self._landed("membership", lambda outcome: None)
+        done = self._landed("membership", lambda _outcome: None)
         if change.add:
             self._log.add_member(change.node_id, change.address, done)
         else:
@@ -204,7 +189,7 @@ class Agent:
     def _propose(self, key: str, command: Command) -> None:
         if key not in self._in_flight:
             self._in_flight.add(key)
-            self._log.propose(command, self._landed(key, lambda outcome: None))
+            self._log.propose(command, self._landed(key, lambda _outcome: None))
 
     def _submit(self, key: str, command: Command, done: Callable[[Outcome], None]) -> None:
         if key not in self._in_flight:

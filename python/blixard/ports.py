@@ -8,7 +8,7 @@ what became of it is *seen* at a later step.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from blixard.model import Cluster, Command, FlakeSource, Outcome, Reason, RequestId, Source
 
@@ -23,6 +23,10 @@ class Clock(Protocol):
     def wall_ms(self) -> int:
         """Milliseconds since the Unix epoch; for display only."""
         ...
+
+
+SILENT_AFTER_MS: Final = 3_000
+"""A node that was not heard from for so long is called silent, in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +51,15 @@ class LogStatus:
         """Whether this node believes that it leads; nothing follows from it until committed."""
         return self.role == "leader"
 
+    def hears(self, node_id: int) -> bool:
+        """Whether a node was heard from lately. Only the leader hears from every member."""
+        age_ms = self.heard_ms.get(node_id, SILENT_AFTER_MS)
+        return node_id == self.node_id or age_ms < SILENT_AFTER_MS
+
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """The command may not have been decided. `maybe_applied` says whether it still can take effect."""
+    """The command may not have been decided. `maybe_applied`: it still can take effect."""
 
     message: str
     leader_id: int | None = None
@@ -75,7 +84,7 @@ class Log(Protocol):
         ...
 
     def submit(self, command: Command, done: Done) -> None:
-        """Like `propose`, for a node's own commands: sent to the leader when that is another node."""
+        """Like `propose`, for a node's own commands: sent to the leader wherever that is."""
         ...
 
     def barrier(self, done: Done) -> None:
@@ -177,7 +186,7 @@ class Units(Protocol):
         ...
 
     def seen(self) -> Mapping[str, SeenUnit] | None:
-        """Every VM of Blixard on this host, or None while that is not known (systemd unreachable)."""
+        """Every VM of Blixard on this host, or None while not known (systemd unreachable)."""
         ...
 
 

@@ -1,0 +1,7 @@
+"""`python -m blixard` is the same as `blixard`."""
+
+import sys
+
+from blixard.cli import main
+
+sys.exit(main())

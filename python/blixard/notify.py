@@ -1,0 +1,64 @@
+"""Talking to systemd and to the log reader: readiness, status, watchdog, structured messages."""
+
+import logging
+import os
+import sys
+from typing import Final
+
+from blixard.machine.changes import Change
+
+IDENTIFIER: Final = "blixard"
+
+
+class ServiceNotifier:
+    """sd_notify(3), if a service manager listens; otherwise silence."""
+
+    def __init__(self) -> None:
+        self._enabled = "NOTIFY_SOCKET" in os.environ
+        self.watchdog_s = int(os.environ.get("WATCHDOG_USEC", "0")) / 1_000_000
+        """The service manager's patience in seconds; 0 if it does not watch."""
+
+    def ready(self) -> None:
+        self._notify("READY=1")
+
+    def stopping(self) -> None:
+        self._notify("STOPPING=1")
+
+    def status(self, text: str) -> None:
+        """The line that `systemctl status` shows."""
+        self._notify(f"STATUS={text}")
+
+    def alive(self) -> None:
+        """Pet the service manager's watchdog. Call it only when the loop has made progress."""
+        if self.watchdog_s:
+            self._notify("WATCHDOG=1")
+
+    def _notify(self, message: str) -> None:
+        if self._enabled:
+            from systemd import daemon
+
+            daemon.notify(message)
+
+
+def set_up_logging(level: str) -> None:
+    """Log to the journal, structured, if it is where stderr goes; readable text otherwise."""
+    handler: logging.Handler
+    if "JOURNAL_STREAM" in os.environ:
+        from systemd import journal
+
+        handler = journal.JournalHandler(SYSLOG_IDENTIFIER=IDENTIFIER)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def log_change(logger: logging.Logger, change: Change) -> None:
+    """One line a change; `journalctl BLIXARD_VM=web` then tells the story of a VM."""
+    fields = {"BLIXARD_VM": change.vm, "BLIXARD_NODE": change.node}
+    logger.log(
+        logging.WARNING if change.grave else logging.INFO,
+        change.text,
+        extra={key: value for key, value in fields.items() if value},
+    )

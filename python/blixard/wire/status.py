@@ -1,0 +1,123 @@
+"""How a refusal travels: a gRPC status for its class, and the whole of it in the trailing metadata."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, Final, NoReturn, TypeVar
+
+import grpc
+
+from blixard.errors import BlixardError, Code
+from blixard.model import Fix, Rejected
+from blixard.v1 import blixard_pb2 as pb
+
+ERROR_KEY: Final = "blixard-error-bin"
+
+_STATUS: Final = {
+    Code.USAGE: grpc.StatusCode.INVALID_ARGUMENT,
+    Code.SOURCE_TOO_LARGE: grpc.StatusCode.INVALID_ARGUMENT,
+    Code.BAD_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
+    Code.EXISTS: grpc.StatusCode.ALREADY_EXISTS,
+    Code.NODE_TAKEN: grpc.StatusCode.ALREADY_EXISTS,
+    Code.NO_SUCH_VM: grpc.StatusCode.NOT_FOUND,
+    Code.NO_SUCH_NODE: grpc.StatusCode.NOT_FOUND,
+    Code.NO_LEADER: grpc.StatusCode.UNAVAILABLE,
+    Code.NO_ROUTE: grpc.StatusCode.UNAVAILABLE,
+    Code.OUTCOME_UNKNOWN: grpc.StatusCode.UNAVAILABLE,
+    Code.INTERNAL: grpc.StatusCode.INTERNAL,
+    Code.SOURCE_UNREADABLE: grpc.StatusCode.FAILED_PRECONDITION,
+}
+
+_log = logging.getLogger(__name__)
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+class Refused(Exception):  # noqa: N818 - it is an answer, not an error of ours
+    """Ends a call with a refusal. `leader_address` sends the caller to another node."""
+
+    def __init__(
+        self, rejected: Rejected, *, leader_address: str = "", maybe_applied: bool = False
+    ) -> None:
+        super().__init__(rejected.message)
+        self.rejected = rejected
+        self.leader_address = leader_address
+        self.maybe_applied = maybe_applied
+
+
+def status_of(code: Code) -> grpc.StatusCode:
+    """The gRPC status that stands for a code."""
+    return _STATUS.get(code, grpc.StatusCode.FAILED_PRECONDITION)
+
+
+def refusal_in(failed: grpc.RpcError) -> Refused | None:
+    """The refusal that a failed call carries; None if the call failed on its way."""
+    for key, value in failed.trailing_metadata() or ():
+        if key == ERROR_KEY:
+            error = pb.Error.FromString(value)
+            rejected = Rejected(
+                code=_code(error.code),
+                message=error.message,
+                why=error.why,
+                fixes=tuple(Fix(fix.text, fix.command) for fix in error.fixes),
+            )
+            return Refused(
+                rejected,
+                leader_address=error.leader_address,
+                maybe_applied=error.maybe_applied,
+            )
+    return None
+
+
+def _code(number: int) -> Code:
+    """The code of a number; a newer node may send one that this release does not know."""
+    try:
+        return Code(number)
+    except ValueError:
+        return Code.INTERNAL
+
+
+Handler = Callable[[Any, _Request, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[_Response]]
+
+
+def answers(handler: Handler[_Request, _Response]) -> Handler[_Request, _Response]:
+    """Turn what a handler raises into a status, so that no call ends with a traceback."""
+
+    @wraps(handler)
+    async def answered(
+        self: Any, request: _Request, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> _Response:
+        try:
+            return await handler(self, request, context)
+        except Refused as refused:
+            return await _abort(context, refused)
+        except BlixardError as error:
+            fixes = (Fix(error.remedy),) if error.remedy else ()
+            return await _abort(context, Refused(Rejected(error.code, error.message, fixes=fixes)))
+        except (grpc.aio.AbortError, grpc.aio.BaseError):
+            raise
+        except Exception as error:  # the caller is told, the log has the rest
+            _log.exception("%s failed", handler.__name__)
+            defect = Rejected(
+                Code.INTERNAL,
+                f"{handler.__name__} failed: {error}",
+                why="this is a defect of Blixard; the node's log has the details",
+            )
+            return await _abort(context, Refused(defect))
+
+    return answered
+
+
+async def _abort(context: "grpc.aio.ServicerContext[Any, Any]", refused: Refused) -> NoReturn:
+    rejected = refused.rejected
+    error = pb.Error(
+        code=rejected.code.value,
+        message=rejected.message,
+        why=rejected.why,
+        fixes=[pb.Fix(text=fix.text, command=fix.command) for fix in rejected.fixes],
+        leader_address=refused.leader_address,
+        maybe_applied=refused.maybe_applied,
+    )
+    metadata = ((ERROR_KEY, error.SerializeToString()),)
+    await context.abort(status_of(rejected.code), rejected.message, trailing_metadata=metadata)
+    raise AssertionError("abort always raises")

@@ -1,0 +1,131 @@
+"""The calls about VMs, and the sessions that make repeating them safe."""
+
+import secrets
+from typing import Any
+
+import grpc
+
+from blixard.machine.vms import no_such_vm
+from blixard.model import (
+    Command,
+    CreateVm,
+    DeleteVm,
+    RequestId,
+    RestartVm,
+    Source,
+    StartVm,
+    StopVm,
+    VmSpec,
+    Wanted,
+)
+from blixard.ports import Locker
+from blixard.v1 import blixard_pb2 as pb
+from blixard.wire import checks, view
+from blixard.wire.node_log import NodeLog
+from blixard.wire.status import Refused, answers
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class VmCalls:
+    """`ClusterService`, the part about VMs."""
+
+    def __init__(self, node: NodeLog, locker: Locker) -> None:
+        self._node = node
+        self._locker = locker
+
+    @answers
+    async def OpenSession(
+        self, request: pb.OpenSessionRequest, context: Context
+    ) -> pb.OpenSessionResponse:
+        """A fresh session. Any node may open it: its own applied index is never ahead."""
+        base_index = self._node.log.status().applied_index
+        return pb.OpenSessionResponse(session=secrets.token_hex(16), base_index=base_index)
+
+    @answers
+    async def CreateVm(self, request: pb.CreateVmRequest, context: Context) -> pb.ChangeResponse:
+        """Declare a VM. A flake reference is locked here, so that every host builds the same."""
+        name = checks.vm_name(request.name)
+        vcpus, memory_mib = checks.resources(request.vcpus, request.memory_mib)
+        request_id = checks.request_id(request.request_id)
+        self._node.leader_only()
+        source, content = await self._source(request)
+        command = CreateVm(
+            name=name,
+            spec=VmSpec(source, vcpus, memory_mib),
+            wanted=Wanted.STOPPED if request.stopped else Wanted.RUNNING,
+            content=content,
+        )
+        return await self._change(name, command, request_id)
+
+    async def _source(self, request: pb.CreateVmRequest) -> tuple[Source, bytes]:
+        match request.WhichOneof("source"):
+            case "flake":
+                url, attribute = checks.flake(request.flake)
+                return await self._locker.lock(url, attribute), b""
+            case "packed":
+                return checks.packed(request.packed), request.packed.content
+            case "store":
+                return checks.store(request.store), b""
+            case _:
+                raise checks.bad(
+                    "source: none was given",
+                    "name a flake reference, a packed source or a store path",
+                )
+
+    @answers
+    async def StartVm(self, request: pb.StartVmRequest, context: Context) -> pb.ChangeResponse:
+        name = checks.vm_name(request.name)
+        return await self._change(name, StartVm(name), checks.request_id(request.request_id))
+
+    @answers
+    async def StopVm(self, request: pb.StopVmRequest, context: Context) -> pb.ChangeResponse:
+        name = checks.vm_name(request.name)
+        command = StopVm(name, checks.grace_ms(request), request.kill)
+        return await self._change(name, command, checks.request_id(request.request_id))
+
+    @answers
+    async def RestartVm(self, request: pb.RestartVmRequest, context: Context) -> pb.ChangeResponse:
+        name = checks.vm_name(request.name)
+        command = RestartVm(name, checks.grace_ms(request), request.kill)
+        return await self._change(name, command, checks.request_id(request.request_id))
+
+    @answers
+    async def DeleteVm(self, request: pb.DeleteVmRequest, context: Context) -> pb.ChangeResponse:
+        name = checks.vm_name(request.name)
+        command = DeleteVm(name, checks.grace_ms(request), request.kill)
+        return await self._change(name, command, checks.request_id(request.request_id))
+
+    async def _change(
+        self, name: str, command: Command, request_id: RequestId | None
+    ) -> pb.ChangeResponse:
+        accepted = await self._node.change(command, request_id)
+        log = self._node.log
+        cluster = log.cluster()
+        vm = cluster.vms.get(name)
+        shown = view.vm(cluster, log.status(), vm) if vm is not None else None
+        return pb.ChangeResponse(index=accepted.index, note=accepted.note, vm=shown)
+
+    @answers
+    async def ListVms(self, request: pb.ListVmsRequest, context: Context) -> pb.ListVmsResponse:
+        log = await self._node.read(stale=request.stale)
+        status = log.status()
+        return pb.ListVmsResponse(
+            vms=view.vms(log.cluster(), status),
+            as_of=view.as_of(status, linearizable=not request.stale),
+        )
+
+    @answers
+    async def GetVmStatus(
+        self, request: pb.GetVmStatusRequest, context: Context
+    ) -> pb.GetVmStatusResponse:
+        name = checks.vm_name(request.name)
+        log = await self._node.read(stale=request.stale)
+        cluster, status = log.cluster(), log.status()
+        vm = cluster.vms.get(name)
+        if vm is None:
+            raise Refused(no_such_vm(name))
+        return pb.GetVmStatusResponse(
+            vm=view.vm(cluster, status, vm),
+            as_of=view.as_of(status, linearizable=not request.stale),
+        )
