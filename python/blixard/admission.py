@@ -1,7 +1,7 @@
 """How a node with an empty data directory finds its way into a cluster, or founds one.
 
-A cluster is founded once, by an explicit act. A node that has peers asks them first, so that a wiped
-disk never founds a second cluster and never votes in the first one again.
+A cluster is founded once, by an explicit act. A node that has peers asks them first, so that a
+wiped disk never founds a second cluster and never votes in the first one again.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def choose(
         )
     if any(answer.knows_you for answer in answers):
         raise BlixardError(
-            f"cluster {clusters[0]} already has a node-{node_id}, but this data directory is empty",
+            f"cluster {clusters[0]} has a node-{node_id}, but this data directory is empty",
             remedy=f"if its disk was lost, remove it there: blixard cluster leave --node {node_id}; "
             "then start it again. Otherwise give this node another id",
             code=Code.NODE_TAKEN,

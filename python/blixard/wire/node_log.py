@@ -69,7 +69,7 @@ class NodeLog:
         return outcome
 
     async def read(self, *, stale: bool) -> Log:
-        """The log, fit to be read: linearizable (leader only), or as this node has it if `stale`."""
+        """The log, fit to be read: linearizable (leader only), or as it is here if `stale`."""
         if not stale:
             outcome = await self._decided(self.log.barrier)
             self._accepted(outcome)
@@ -121,6 +121,4 @@ class NodeLog:
                 why=f"a change needs a majority: {needed} of {len(status.members)} nodes",
                 fixes=(Fix("see which nodes answer", "blixard cluster status --stale"),),
             )
-        return Refused(
-            rejected, leader_address=address, maybe_applied=unavailable.maybe_applied
-        )
+        return Refused(rejected, leader_address=address, maybe_applied=unavailable.maybe_applied)

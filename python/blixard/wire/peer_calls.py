@@ -94,7 +94,9 @@ class PeerCalls:
         address = checks.address(request.bind_address)
         log = self._node.leader_only()
         await self._reachable(node_id, address)
-        await self._node.change(AddNode(node_id, address, request.machine_id, request.join_id), None)
+        await self._node.change(
+            AddNode(node_id, address, request.machine_id, request.join_id), None
+        )
         status = log.status()
         return pb.JoinClusterResponse(
             cluster_id=status.cluster_id,
@@ -165,8 +167,10 @@ class PeerCalls:
         except codec.DecodeError as error:
             raise checks.bad(f"entry: {error}", "run the same release on all nodes") from error
         command = entry.command
-        reports = isinstance(command, ReportVm | RegisterNode | CheckIn)
-        if not reports or command.node_id != request.node_id:
+        if (
+            not isinstance(command, ReportVm | RegisterNode | CheckIn)
+            or command.node_id != request.node_id
+        ):
             raise checks.bad("entry: no report of that node", "submit a node's own reports only")
         self._node.leader_only()
         outcome = await self._node.decided(command)

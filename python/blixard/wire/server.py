@@ -30,6 +30,16 @@ _OPTIONS: Final = (
 )
 
 
+def _make_way(socket: Path) -> None:
+    """Remove what an earlier daemon left; the lock on the data directory shows that it is gone."""
+    socket.parent.mkdir(parents=True, exist_ok=True)
+    socket.unlink(missing_ok=True)
+
+
+def _open_to_group(socket: Path) -> None:
+    socket.chmod(SOCKET_MODE)
+
+
 class ClusterService(PeerCalls, VmCalls, rpc.ClusterServiceServicer):
     """All calls of `ClusterService`."""
 
@@ -90,8 +100,7 @@ class Server:
                 code=Code.ADDRESS_IN_USE,
             ) from error
         try:
-            socket.parent.mkdir(parents=True, exist_ok=True)
-            socket.unlink(missing_ok=True)
+            _make_way(socket)
             self._server.add_insecure_port(f"unix:{socket}")
         except (OSError, RuntimeError) as error:
             raise BlixardError(
@@ -100,7 +109,7 @@ class Server:
                 code=Code.ADDRESS_IN_USE,
             ) from error
         await self._server.start()
-        socket.chmod(SOCKET_MODE)
+        _open_to_group(socket)
         await self.serving(belongs=False)
 
     async def serving(self, *, belongs: bool) -> None:

@@ -1,4 +1,4 @@
-"""How a refusal travels: a gRPC status for its class, and the whole of it in the trailing metadata."""
+"""How a refusal travels: a gRPC status for its class, the whole of it in the trailing metadata."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -50,23 +50,19 @@ def status_of(code: Code) -> grpc.StatusCode:
     return _STATUS.get(code, grpc.StatusCode.FAILED_PRECONDITION)
 
 
-def refusal_in(failed: grpc.RpcError) -> Refused | None:
+def refusal_in(failed: grpc.aio.AioRpcError) -> Refused | None:
     """The refusal that a failed call carries; None if the call failed on its way."""
-    for key, value in failed.trailing_metadata() or ():
-        if key == ERROR_KEY:
-            error = pb.Error.FromString(value)
-            rejected = Rejected(
-                code=_code(error.code),
-                message=error.message,
-                why=error.why,
-                fixes=tuple(Fix(fix.text, fix.command) for fix in error.fixes),
-            )
-            return Refused(
-                rejected,
-                leader_address=error.leader_address,
-                maybe_applied=error.maybe_applied,
-            )
-    return None
+    carried = failed.trailing_metadata().get(ERROR_KEY)
+    if not isinstance(carried, bytes):
+        return None
+    error = pb.Error.FromString(carried)
+    rejected = Rejected(
+        code=_code(error.code),
+        message=error.message,
+        why=error.why,
+        fixes=tuple(Fix(fix.text, fix.command) for fix in error.fixes),
+    )
+    return Refused(rejected, leader_address=error.leader_address, maybe_applied=error.maybe_applied)
 
 
 def _code(number: int) -> Code:
@@ -96,7 +92,7 @@ def answers(handler: Handler[_Request, _Response]) -> Handler[_Request, _Respons
             return await _abort(context, Refused(Rejected(error.code, error.message, fixes=fixes)))
         except (grpc.aio.AbortError, grpc.aio.BaseError):
             raise
-        except Exception as error:  # the caller is told, the log has the rest
+        except Exception as error:  # noqa: BLE001 - a call never ends with a traceback
             _log.exception("%s failed", handler.__name__)
             defect = Rejected(
                 Code.INTERNAL,

@@ -31,7 +31,7 @@ def as_of(status: LogStatus, *, linearizable: bool) -> pb.AsOf:
     )
 
 
-def vm(cluster: Cluster, status: LogStatus, vm: Vm) -> pb.Vm:
+def vm(status: LogStatus, vm: Vm) -> pb.Vm:
     """One VM. The leader adds what the log cannot know: that its host no longer answers."""
     state, reason = vm.state.value, pb.Reason(code=vm.reason.code, text=vm.reason.text)
     holder = vm.holder
@@ -62,7 +62,7 @@ def vm(cluster: Cluster, status: LogStatus, vm: Vm) -> pb.Vm:
 
 def vms(cluster: Cluster, status: LogStatus) -> list[pb.Vm]:
     """All VMs, by name."""
-    return [vm(cluster, status, cluster.vms[name]) for name in sorted(cluster.vms)]
+    return [vm(status, cluster.vms[name]) for name in sorted(cluster.vms)]
 
 
 def cluster_status(

@@ -101,9 +101,8 @@ class VmCalls:
     ) -> pb.ChangeResponse:
         accepted = await self._node.change(command, request_id)
         log = self._node.log
-        cluster = log.cluster()
-        vm = cluster.vms.get(name)
-        shown = view.vm(cluster, log.status(), vm) if vm is not None else None
+        vm = log.cluster().vms.get(name)
+        shown = view.vm(log.status(), vm) if vm is not None else None
         return pb.ChangeResponse(index=accepted.index, note=accepted.note, vm=shown)
 
     @answers
@@ -121,11 +120,11 @@ class VmCalls:
     ) -> pb.GetVmStatusResponse:
         name = checks.vm_name(request.name)
         log = await self._node.read(stale=request.stale)
-        cluster, status = log.cluster(), log.status()
-        vm = cluster.vms.get(name)
+        status = log.status()
+        vm = log.cluster().vms.get(name)
         if vm is None:
             raise Refused(no_such_vm(name))
         return pb.GetVmStatusResponse(
-            vm=view.vm(cluster, status, vm),
+            vm=view.vm(status, vm),
             as_of=view.as_of(status, linearizable=not request.stale),
         )
