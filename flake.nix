@@ -1,0 +1,93 @@
+{
+  description = "Blixard: microVMs on a cluster of NixOS hosts";
+
+  inputs = {
+    nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
+    microvm = {
+      url = "github:microvm-nix/microvm.nix";
+      inputs.nixpkgs.follows = "nixpkgs";
+    };
+  };
+
+  outputs =
+    {
+      self,
+      nixpkgs,
+      microvm,
+    }:
+    let
+      inherit (nixpkgs) lib;
+      systems = [
+        "x86_64-linux"
+        "aarch64-linux"
+      ];
+      forEachSystem = f: lib.genAttrs systems (system: f nixpkgs.legacyPackages.${system} self.packages.${system}.blixard);
+      app = description: program: {
+        type = "app";
+        inherit program;
+        meta = { inherit description; };
+      };
+    in
+    {
+      packages = forEachSystem (
+        pkgs: blixard: {
+          blixard = pkgs.callPackage ./nix/package.nix { };
+          default = blixard;
+        }
+      );
+
+      overlays.default = final: _: { blixard = final.callPackage ./nix/package.nix { }; };
+
+      apps = forEachSystem (
+        pkgs: blixard: {
+          default = app "The command line of Blixard" (lib.getExe blixard);
+          demo = app "Three nodes and a microVM on this machine" (
+            lib.getExe (pkgs.writeShellScriptBin "blixard-demo" ''exec ${lib.getExe blixard} demo "$@"'')
+          );
+        }
+      );
+
+      nixosModules = {
+        # The options and what follows from them; brings neither the package nor the VM units.
+        blixard = ./nixos-modules;
+
+        # All that a host needs.
+        default =
+          { pkgs, ... }:
+          {
+            imports = [
+              self.nixosModules.blixard
+              microvm.nixosModules.host
+            ];
+            services.blixard.package =
+              lib.mkDefault self.packages.${pkgs.stdenv.hostPlatform.system}.blixard;
+          };
+      };
+
+      checks = forEachSystem (
+        pkgs: blixard: {
+          package = blixard;
+          formatted = pkgs.runCommand "formatted" { nativeBuildInputs = [ pkgs.nixfmt ]; } ''
+            find ${lib.sources.sourceFilesBySuffices ./. [ ".nix" ]} -name '*.nix' -exec nixfmt --check {} +
+            touch $out
+          '';
+        }
+      );
+
+      devShells = forEachSystem (
+        pkgs: blixard: {
+          default = pkgs.mkShell {
+            inputsFrom = [ blixard ];
+            packages = [
+              pkgs.nixfmt
+              pkgs.qemu
+              pkgs.ruff
+              pkgs.uv
+            ];
+          };
+        }
+      );
+
+      formatter = forEachSystem (pkgs: _: pkgs.nixfmt);
+    };
+}

@@ -1,0 +1,7 @@
+{
+  imports = [
+    ./options.nix
+    ./node.nix
+    ./vms.nix
+  ];
+}

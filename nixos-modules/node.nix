@@ -1,0 +1,167 @@
+# The daemon: its configuration file, its user, its unit.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+
+let
+  cfg = config.services.blixard;
+
+  configFile = (pkgs.formats.toml { }).generate "blixard.toml" cfg.settings;
+
+  # 2:10.0.0.2:7001, 2:node-b:7001, 2:[fd00::2]:7001
+  isPeer = peer: builtins.match "[1-9][0-9]*:(\\[[0-9a-fA-F:.]+]|[^][:/ ]+):[0-9]+" peer != null;
+  malformed = lib.filter (peer: !isPeer peer) cfg.peers;
+  peerIds = map (peer: lib.head (lib.splitString ":" peer)) cfg.peers;
+
+  # systemd makes and owns only what lies below /var/lib.
+  inVarLib = lib.hasPrefix "/var/lib/" cfg.dataDir;
+
+  # The daemon listens, talks to systemd over D-Bus and is a client of nix-daemon: it needs no more.
+  # Memory may be executable, because libffi, on which pydbus rests, writes its callbacks at run time.
+  hardening = {
+    CapabilityBoundingSet = "";
+    LockPersonality = true;
+    NoNewPrivileges = true;
+    PrivateTmp = true;
+    ProtectClock = true;
+    ProtectControlGroups = true;
+    ProtectHome = true;
+    ProtectHostname = true;
+    ProtectKernelLogs = true;
+    ProtectKernelModules = true;
+    ProtectKernelTunables = true;
+    ProtectSystem = "strict";
+    ReadWritePaths = lib.optional (!inVarLib) cfg.dataDir;
+    RestrictRealtime = true;
+    RestrictSUIDSGID = true;
+    SystemCallArchitectures = "native";
+  }
+  # Guests of the process driver run in this unit, with the devices and system calls of QEMU.
+  // lib.optionalAttrs (cfg.driver == "systemd") {
+    PrivateDevices = true;
+    RestrictAddressFamilies = [
+      "AF_INET"
+      "AF_INET6"
+      "AF_NETLINK"
+      "AF_UNIX"
+    ];
+    RestrictNamespaces = true;
+    SystemCallErrorNumber = "EPERM";
+    SystemCallFilter = "@system-service";
+  };
+in
+{
+  config = lib.mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = malformed == [ ];
+        message = ''
+          services.blixard.peers: "${lib.head malformed}" is not of the form id:host:port. Write, for
+          example, "2:10.0.0.2:7001".
+        '';
+      }
+      {
+        assertion = lib.allUnique ([ (toString cfg.nodeId) ] ++ peerIds);
+        message = ''
+          services.blixard.peers: a node id occurs twice among ${
+            lib.concatStringsSep ", " ([ (toString cfg.nodeId) ] ++ peerIds)
+          } (this node's own comes first).
+          Give every node its own id, and leave this node out of its peers.
+        '';
+      }
+      {
+        assertion = !(cfg.bootstrap && cfg.peers != [ ]);
+        message = ''
+          services.blixard: a node either founds the cluster or joins its peers. Set bootstrap = true
+          on exactly one node and leave its peers empty; list peers on all others.
+        '';
+      }
+    ];
+
+    services.blixard.settings.node = {
+      id = cfg.nodeId;
+      inherit (cfg)
+        bind
+        bootstrap
+        driver
+        peers
+        ;
+      data_dir = cfg.dataDir;
+    };
+
+    environment.etc."blixard/blixard.toml".source = configFile;
+    environment.systemPackages = [ cfg.package ];
+
+    networking.firewall.allowedTCPPorts = lib.mkIf cfg.openFirewall [
+      (lib.toIntBase10 (lib.last (lib.splitString ":" cfg.bind)))
+    ];
+
+    # Members of the group may use the API socket.
+    users.groups.blixard = { };
+    users.users.blixard = {
+      isSystemUser = true;
+      group = "blixard";
+      home = cfg.dataDir;
+      # The VMs' state directories belong to kvm; their consoles are in the journal.
+      extraGroups = [
+        "kvm"
+        "systemd-journal"
+      ];
+    };
+
+    systemd.tmpfiles.settings."10-blixard" = lib.mkIf (!inVarLib) {
+      ${cfg.dataDir}.d = {
+        user = "blixard";
+        group = "blixard";
+        mode = "0700";
+      };
+    };
+
+    systemd.services.blixard = {
+      description = "Blixard node ${toString cfg.nodeId}";
+      wantedBy = [ "multi-user.target" ];
+      wants = [ "network-online.target" ];
+      after = [
+        "dbus.service"
+        "network-online.target"
+        "nix-daemon.socket"
+      ];
+      restartTriggers = [ configFile ];
+      startLimitIntervalSec = 0;
+      path = [
+        config.nix.package
+        pkgs.gitMinimal
+      ];
+      environment.XDG_CACHE_HOME = "/var/cache/blixard";
+
+      serviceConfig = {
+        Type = "notify";
+        ExecStart = "${lib.getExe cfg.package} node --config /etc/blixard/blixard.toml";
+        WatchdogSec = 30;
+        Restart = "always";
+        RestartSec = 1;
+        # A mistake in the configuration, which another start would only meet again.
+        RestartPreventExitStatus = 2;
+
+        User = "blixard";
+        Group = "blixard";
+        StateDirectory = lib.mkIf inVarLib (lib.removePrefix "/var/lib/" cfg.dataDir);
+        StateDirectoryMode = "0700";
+        CacheDirectory = "blixard";
+        CacheDirectoryMode = "0700";
+        RuntimeDirectory = "blixard";
+        RuntimeDirectoryMode = "0750";
+        # What the daemon must find again after a restart, and not after a reboot.
+        RuntimeDirectoryPreserve = true;
+
+        # A restart leaves the VMs alone: they are units of their own, or guards in this unit's cgroup
+        # that only the daemon may end.
+        KillMode = if cfg.driver == "process" then "process" else "mixed";
+      }
+      // hardening;
+    };
+  };
+}

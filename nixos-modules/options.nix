@@ -1,0 +1,106 @@
+{ lib, pkgs, ... }:
+
+let
+  inherit (lib)
+    literalExpression
+    mkEnableOption
+    mkOption
+    mkPackageOption
+    types
+    ;
+in
+{
+  options.services.blixard = {
+    enable = mkEnableOption "this host as a node of a Blixard cluster";
+
+    package = mkPackageOption pkgs "blixard" { };
+
+    nodeId = mkOption {
+      type = types.ints.positive;
+      example = 1;
+      description = ''
+        The number by which the cluster knows this host. No two nodes share one, and a host that lost
+        its data directory comes back under a new one.
+      '';
+    };
+
+    bind = mkOption {
+      type = types.strMatching ".+:[0-9]+";
+      default = "127.0.0.1:7001";
+      example = "10.0.0.1:7001";
+      description = ''
+        `host:port` on which this node listens, for the other nodes and for clients. Connections are
+        not encrypted yet: choose a network that you trust.
+      '';
+    };
+
+    peers = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [
+        "2:10.0.0.2:7001"
+        "3:10.0.0.3:7001"
+      ];
+      description = ''
+        Other nodes, each as `id:host:port`. A node that belongs to no cluster yet joins theirs; from
+        then on the cluster itself knows its members.
+      '';
+    };
+
+    bootstrap = mkOption {
+      type = types.bool;
+      default = false;
+      example = true;
+      description = ''
+        Whether this node founds the cluster. Set it on exactly one node; it has no effect once the
+        node belongs to a cluster.
+      '';
+    };
+
+    dataDir = mkOption {
+      type = types.path;
+      default = "/var/lib/blixard";
+      example = "/srv/blixard";
+      description = ''
+        Where this node keeps its copy of the cluster's log, and the links that keep the runners it
+        built from being collected as garbage.
+      '';
+    };
+
+    driver = mkOption {
+      type = types.enum [
+        "systemd"
+        "process"
+      ];
+      default = "systemd";
+      example = "process";
+      description = ''
+        How VMs run: `systemd` starts them as {file}`microvm@NAME.service`, `process` as children of
+        guard processes, which outlive the daemon but not a stop of the host's service manager.
+      '';
+    };
+
+    openFirewall = mkOption {
+      type = types.bool;
+      default = false;
+      example = true;
+      description = "Whether to open the port of {option}`services.blixard.bind` in the firewall.";
+    };
+
+    settings = mkOption {
+      type = types.submodule { freeformType = (pkgs.formats.toml { }).type; };
+      default = { };
+      example = literalExpression ''
+        {
+          capacity.memory_mib = 24576;
+          nix.build_timeout_s = 3600;
+          log.level = "debug";
+        }
+      '';
+      description = ''
+        The rest of {file}`/etc/blixard/blixard.toml`. The options beside this one set their own keys
+        in it, and a second value for one of those keys is an error.
+      '';
+    };
+  };
+}
