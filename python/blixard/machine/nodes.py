@@ -139,7 +139,7 @@ def check_in(cluster: Cluster, index: int, command: CheckIn) -> Step:
     node = cluster.nodes.get(command.node_id)
     if node is None:
         return cluster, _not_a_member(command.node_id)
-    if node.incarnation != command.incarnation:
+    if node.incarnation == 0 or node.incarnation != command.incarnation:
         return cluster, Rejected(Code.STALE, f"that life of {node.name} is over")
     refreshed = replace(
         node, address=command.address, capacity=command.capacity, version=command.version
