@@ -1,0 +1,443 @@
+from blixard.v1 import raft_pb2 as _raft_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Fix(_message.Message):
+    __slots__ = ("text", "command")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    command: str
+    def __init__(self, text: _Optional[str] = ..., command: _Optional[str] = ...) -> None: ...
+
+class Error(_message.Message):
+    __slots__ = ("code", "message", "why", "fixes", "leader_address", "maybe_applied")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    FIXES_FIELD_NUMBER: _ClassVar[int]
+    LEADER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    MAYBE_APPLIED_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    why: str
+    fixes: _containers.RepeatedCompositeFieldContainer[Fix]
+    leader_address: str
+    maybe_applied: bool
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., why: _Optional[str] = ..., fixes: _Optional[_Iterable[_Union[Fix, _Mapping]]] = ..., leader_address: _Optional[str] = ..., maybe_applied: bool = ...) -> None: ...
+
+class RequestId(_message.Message):
+    __slots__ = ("session", "number", "base_index")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    BASE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    number: int
+    base_index: int
+    def __init__(self, session: _Optional[str] = ..., number: _Optional[int] = ..., base_index: _Optional[int] = ...) -> None: ...
+
+class OpenSessionRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class OpenSessionResponse(_message.Message):
+    __slots__ = ("session", "base_index")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    BASE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    base_index: int
+    def __init__(self, session: _Optional[str] = ..., base_index: _Optional[int] = ...) -> None: ...
+
+class ChangeResponse(_message.Message):
+    __slots__ = ("index", "note", "vm")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    VM_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    note: str
+    vm: Vm
+    def __init__(self, index: _Optional[int] = ..., note: _Optional[str] = ..., vm: _Optional[_Union[Vm, _Mapping]] = ...) -> None: ...
+
+class AsOf(_message.Message):
+    __slots__ = ("index", "term", "node", "linearizable")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    LINEARIZABLE_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    term: int
+    node: str
+    linearizable: bool
+    def __init__(self, index: _Optional[int] = ..., term: _Optional[int] = ..., node: _Optional[str] = ..., linearizable: bool = ...) -> None: ...
+
+class FlakeSource(_message.Message):
+    __slots__ = ("url", "attribute", "nar_hash")
+    URL_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    NAR_HASH_FIELD_NUMBER: _ClassVar[int]
+    url: str
+    attribute: str
+    nar_hash: str
+    def __init__(self, url: _Optional[str] = ..., attribute: _Optional[str] = ..., nar_hash: _Optional[str] = ...) -> None: ...
+
+class PackedSource(_message.Message):
+    __slots__ = ("digest", "attribute")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    attribute: str
+    def __init__(self, digest: _Optional[str] = ..., attribute: _Optional[str] = ...) -> None: ...
+
+class StoreSource(_message.Message):
+    __slots__ = ("path",)
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    def __init__(self, path: _Optional[str] = ...) -> None: ...
+
+class Source(_message.Message):
+    __slots__ = ("flake", "packed", "store")
+    FLAKE_FIELD_NUMBER: _ClassVar[int]
+    PACKED_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    flake: FlakeSource
+    packed: PackedSource
+    store: StoreSource
+    def __init__(self, flake: _Optional[_Union[FlakeSource, _Mapping]] = ..., packed: _Optional[_Union[PackedSource, _Mapping]] = ..., store: _Optional[_Union[StoreSource, _Mapping]] = ...) -> None: ...
+
+class CreateVmRequest(_message.Message):
+    __slots__ = ("request_id", "name", "flake", "packed", "store", "vcpus", "memory_mib", "stopped")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FLAKE_FIELD_NUMBER: _ClassVar[int]
+    PACKED_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    VCPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_FIELD_NUMBER: _ClassVar[int]
+    request_id: RequestId
+    name: str
+    flake: FlakeReference
+    packed: PackedArchive
+    store: StoreSource
+    vcpus: int
+    memory_mib: int
+    stopped: bool
+    def __init__(self, request_id: _Optional[_Union[RequestId, _Mapping]] = ..., name: _Optional[str] = ..., flake: _Optional[_Union[FlakeReference, _Mapping]] = ..., packed: _Optional[_Union[PackedArchive, _Mapping]] = ..., store: _Optional[_Union[StoreSource, _Mapping]] = ..., vcpus: _Optional[int] = ..., memory_mib: _Optional[int] = ..., stopped: bool = ...) -> None: ...
+
+class FlakeReference(_message.Message):
+    __slots__ = ("url", "attribute")
+    URL_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    url: str
+    attribute: str
+    def __init__(self, url: _Optional[str] = ..., attribute: _Optional[str] = ...) -> None: ...
+
+class PackedArchive(_message.Message):
+    __slots__ = ("content", "attribute")
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    content: bytes
+    attribute: str
+    def __init__(self, content: _Optional[bytes] = ..., attribute: _Optional[str] = ...) -> None: ...
+
+class StartVmRequest(_message.Message):
+    __slots__ = ("request_id", "name")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    request_id: RequestId
+    name: str
+    def __init__(self, request_id: _Optional[_Union[RequestId, _Mapping]] = ..., name: _Optional[str] = ...) -> None: ...
+
+class StopVmRequest(_message.Message):
+    __slots__ = ("request_id", "name", "grace_ms", "kill")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    GRACE_MS_FIELD_NUMBER: _ClassVar[int]
+    KILL_FIELD_NUMBER: _ClassVar[int]
+    request_id: RequestId
+    name: str
+    grace_ms: int
+    kill: bool
+    def __init__(self, request_id: _Optional[_Union[RequestId, _Mapping]] = ..., name: _Optional[str] = ..., grace_ms: _Optional[int] = ..., kill: bool = ...) -> None: ...
+
+class RestartVmRequest(_message.Message):
+    __slots__ = ("request_id", "name", "grace_ms", "kill")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    GRACE_MS_FIELD_NUMBER: _ClassVar[int]
+    KILL_FIELD_NUMBER: _ClassVar[int]
+    request_id: RequestId
+    name: str
+    grace_ms: int
+    kill: bool
+    def __init__(self, request_id: _Optional[_Union[RequestId, _Mapping]] = ..., name: _Optional[str] = ..., grace_ms: _Optional[int] = ..., kill: bool = ...) -> None: ...
+
+class DeleteVmRequest(_message.Message):
+    __slots__ = ("request_id", "name", "grace_ms", "kill")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    GRACE_MS_FIELD_NUMBER: _ClassVar[int]
+    KILL_FIELD_NUMBER: _ClassVar[int]
+    request_id: RequestId
+    name: str
+    grace_ms: int
+    kill: bool
+    def __init__(self, request_id: _Optional[_Union[RequestId, _Mapping]] = ..., name: _Optional[str] = ..., grace_ms: _Optional[int] = ..., kill: bool = ...) -> None: ...
+
+class Reason(_message.Message):
+    __slots__ = ("code", "text")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    text: str
+    def __init__(self, code: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
+class Vm(_message.Message):
+    __slots__ = ("name", "uid", "wanted", "state", "reason", "node", "node_id", "epoch", "since_ms", "created_ms", "vcpus", "memory_mib", "source", "store_path")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    WANTED_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_MS_FIELD_NUMBER: _ClassVar[int]
+    VCPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    STORE_PATH_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    uid: int
+    wanted: str
+    state: str
+    reason: Reason
+    node: str
+    node_id: int
+    epoch: int
+    since_ms: int
+    created_ms: int
+    vcpus: int
+    memory_mib: int
+    source: Source
+    store_path: str
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[int] = ..., wanted: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[_Union[Reason, _Mapping]] = ..., node: _Optional[str] = ..., node_id: _Optional[int] = ..., epoch: _Optional[int] = ..., since_ms: _Optional[int] = ..., created_ms: _Optional[int] = ..., vcpus: _Optional[int] = ..., memory_mib: _Optional[int] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., store_path: _Optional[str] = ...) -> None: ...
+
+class ListVmsRequest(_message.Message):
+    __slots__ = ("stale",)
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    stale: bool
+    def __init__(self, stale: bool = ...) -> None: ...
+
+class ListVmsResponse(_message.Message):
+    __slots__ = ("vms", "as_of")
+    VMS_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
+    vms: _containers.RepeatedCompositeFieldContainer[Vm]
+    as_of: AsOf
+    def __init__(self, vms: _Optional[_Iterable[_Union[Vm, _Mapping]]] = ..., as_of: _Optional[_Union[AsOf, _Mapping]] = ...) -> None: ...
+
+class GetVmStatusRequest(_message.Message):
+    __slots__ = ("name", "stale")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    stale: bool
+    def __init__(self, name: _Optional[str] = ..., stale: bool = ...) -> None: ...
+
+class GetVmStatusResponse(_message.Message):
+    __slots__ = ("vm", "as_of")
+    VM_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
+    vm: Vm
+    as_of: AsOf
+    def __init__(self, vm: _Optional[_Union[Vm, _Mapping]] = ..., as_of: _Optional[_Union[AsOf, _Mapping]] = ...) -> None: ...
+
+class GetRaftStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetRaftStatusResponse(_message.Message):
+    __slots__ = ("is_leader", "node_id", "leader_id", "term", "state", "commit_index", "applied_index")
+    IS_LEADER_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    LEADER_ID_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_INDEX_FIELD_NUMBER: _ClassVar[int]
+    is_leader: bool
+    node_id: int
+    leader_id: int
+    term: int
+    state: str
+    commit_index: int
+    applied_index: int
+    def __init__(self, is_leader: bool = ..., node_id: _Optional[int] = ..., leader_id: _Optional[int] = ..., term: _Optional[int] = ..., state: _Optional[str] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ...) -> None: ...
+
+class GreetRequest(_message.Message):
+    __slots__ = ("node_id", "founding")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    FOUNDING_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    founding: bool
+    def __init__(self, node_id: _Optional[int] = ..., founding: bool = ...) -> None: ...
+
+class GreetResponse(_message.Message):
+    __slots__ = ("node_id", "cluster_id", "knows_you", "founding")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    KNOWS_YOU_FIELD_NUMBER: _ClassVar[int]
+    FOUNDING_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    cluster_id: str
+    knows_you: bool
+    founding: bool
+    def __init__(self, node_id: _Optional[int] = ..., cluster_id: _Optional[str] = ..., knows_you: bool = ..., founding: bool = ...) -> None: ...
+
+class Member(_message.Message):
+    __slots__ = ("node_id", "address")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    address: str
+    def __init__(self, node_id: _Optional[int] = ..., address: _Optional[str] = ...) -> None: ...
+
+class JoinThroughRequest(_message.Message):
+    __slots__ = ("address",)
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    def __init__(self, address: _Optional[str] = ...) -> None: ...
+
+class JoinThroughResponse(_message.Message):
+    __slots__ = ("cluster_id",)
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    def __init__(self, cluster_id: _Optional[str] = ...) -> None: ...
+
+class JoinClusterRequest(_message.Message):
+    __slots__ = ("node_id", "bind_address", "machine_id", "join_id")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    BIND_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_ID_FIELD_NUMBER: _ClassVar[int]
+    JOIN_ID_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    bind_address: str
+    machine_id: str
+    join_id: str
+    def __init__(self, node_id: _Optional[int] = ..., bind_address: _Optional[str] = ..., machine_id: _Optional[str] = ..., join_id: _Optional[str] = ...) -> None: ...
+
+class JoinClusterResponse(_message.Message):
+    __slots__ = ("cluster_id", "members")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    members: _containers.RepeatedCompositeFieldContainer[Member]
+    def __init__(self, cluster_id: _Optional[str] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ...) -> None: ...
+
+class LeaveClusterRequest(_message.Message):
+    __slots__ = ("node_id", "request_id")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    request_id: RequestId
+    def __init__(self, node_id: _Optional[int] = ..., request_id: _Optional[_Union[RequestId, _Mapping]] = ...) -> None: ...
+
+class LeaveClusterResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SubmitReportRequest(_message.Message):
+    __slots__ = ("node_id", "entry")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    entry: bytes
+    def __init__(self, node_id: _Optional[int] = ..., entry: _Optional[bytes] = ...) -> None: ...
+
+class SubmitReportResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: bytes
+    def __init__(self, outcome: _Optional[bytes] = ...) -> None: ...
+
+class Node(_message.Message):
+    __slots__ = ("node_id", "name", "address", "state", "role", "vcpus", "memory_mib", "vcpus_reserved", "memory_reserved_mib", "vms", "version", "incarnation", "heard_ms")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    VCPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
+    VCPUS_RESERVED_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_RESERVED_MIB_FIELD_NUMBER: _ClassVar[int]
+    VMS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    HEARD_MS_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    name: str
+    address: str
+    state: str
+    role: str
+    vcpus: int
+    memory_mib: int
+    vcpus_reserved: int
+    memory_reserved_mib: int
+    vms: int
+    version: str
+    incarnation: int
+    heard_ms: int
+    def __init__(self, node_id: _Optional[int] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., state: _Optional[str] = ..., role: _Optional[str] = ..., vcpus: _Optional[int] = ..., memory_mib: _Optional[int] = ..., vcpus_reserved: _Optional[int] = ..., memory_reserved_mib: _Optional[int] = ..., vms: _Optional[int] = ..., version: _Optional[str] = ..., incarnation: _Optional[int] = ..., heard_ms: _Optional[int] = ...) -> None: ...
+
+class GetClusterStatusRequest(_message.Message):
+    __slots__ = ("stale",)
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    stale: bool
+    def __init__(self, stale: bool = ...) -> None: ...
+
+class GetClusterStatusResponse(_message.Message):
+    __slots__ = ("cluster_id", "leader_id", "nodes", "term", "commit_index", "vms", "quorum", "as_of")
+    class VmsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    LEADER_ID_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    VMS_FIELD_NUMBER: _ClassVar[int]
+    QUORUM_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    leader_id: int
+    nodes: _containers.RepeatedCompositeFieldContainer[Node]
+    term: int
+    commit_index: int
+    vms: _containers.ScalarMap[str, int]
+    quorum: int
+    as_of: AsOf
+    def __init__(self, cluster_id: _Optional[str] = ..., leader_id: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., term: _Optional[int] = ..., commit_index: _Optional[int] = ..., vms: _Optional[_Mapping[str, int]] = ..., quorum: _Optional[int] = ..., as_of: _Optional[_Union[AsOf, _Mapping]] = ...) -> None: ...
+
+class HealthCheckRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class HealthCheckResponse(_message.Message):
+    __slots__ = ("healthy", "message")
+    HEALTHY_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    healthy: bool
+    message: str
+    def __init__(self, healthy: bool = ..., message: _Optional[str] = ...) -> None: ...
