@@ -89,7 +89,7 @@ lock: venv ## resolves python/pyproject.toml into the lock files, keeping what s
 	$$compile --group build --output-file requirements-build.lock
 
 clean: ## removes .venv and caches; installed packages stay
-	@rm -rf .venv python/*.egg-info .mypy_cache .ruff_cache .hypothesis tests/.pytest_cache
-	find python tests -name __pycache__ -prune -exec rm -rf {} +
+	@rm -rf .venv python/*.egg-info
+	find . \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \) -prune -exec rm -rf {} +
 
 .PHONY: help venv packages host-packages guest demo test lint bench proto lock clean
