@@ -1,0 +1,180 @@
+"""What must hold of every state and every step of the machine, whoever proposes whatever."""
+
+from hashlib import sha256
+
+from blixard import codec, machine
+from blixard.errors import Code
+from blixard.model import (
+    Accepted,
+    Cluster,
+    CreateVm,
+    DeleteVm,
+    Entry,
+    Outcome,
+    PackedSource,
+    PlaceVm,
+    RegisterNode,
+    Rejected,
+    ReportVm,
+    State,
+    Vm,
+    Wanted,
+)
+
+UNHELD = {State.PENDING, State.STOPPED, State.FAILED}
+
+
+class Law:
+    """A log and the state it leads to; every entry is checked as it is applied."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster()
+        self.index = 0
+        self.entries: list[Entry] = []
+        self._first: dict[str, Outcome] = {}
+        self._identities: set[int] = set()
+
+    def apply(self, entry: Entry) -> Outcome:
+        """Append and apply an entry. Raises AssertionError if the machine breaks its law."""
+        self.index += 1
+        self.entries.append(entry)
+        before, image = self.cluster, codec.encode_cluster(self.cluster)
+        after, outcome = machine.apply(before, self.index, entry)
+        assert codec.encode_cluster(before) == image, "the state before was changed in place"
+        twin, twin_outcome = machine.apply(codec.decode_cluster(image), self.index, entry)
+        assert twin_outcome == outcome
+        assert codec.encode_cluster(twin) == codec.encode_cluster(after), "not deterministic"
+        if isinstance(outcome, Rejected):
+            assert _without_memory(after) == _without_memory(before), "a refusal changed the state"
+        self._check_request(before, entry, after, outcome)
+        self._check_identities(before, after)
+        for name in sorted({*before.vms, *after.vms}):
+            _check_vm_step(before.vms.get(name), entry, after.vms.get(name), self.index, outcome)
+        _check_place(entry, after, outcome)
+        check_state(after, self.index)
+        self.cluster = after
+        return outcome
+
+    def _check_request(
+        self, before: Cluster, entry: Entry, after: Cluster, outcome: Outcome
+    ) -> None:
+        if entry.request is None:
+            assert after.outcomes == before.outcomes
+            return
+        first = self._first.get(entry.request.key)
+        if first is None:
+            self._first[entry.request.key] = outcome
+            return
+        assert _without_memory(after) == _without_memory(before), "a retry acted again"
+        forgotten = isinstance(outcome, Rejected) and outcome.code is Code.REQUEST_FORGOTTEN
+        assert outcome == first or forgotten, "a retry got another outcome"
+        known = entry.request.key in before.outcomes
+        assert forgotten != known, "a retry was neither answered nor refused"
+
+    def _check_identities(self, before: Cluster, after: Cluster) -> None:
+        """A uid, an epoch and an incarnation are each the index of their entry, so never reused."""
+        fresh = _identities(after) - _identities(before)
+        assert not fresh & self._identities, "an identity was used again"
+        assert fresh <= {self.index}, "an identity is not the index of its entry"
+        self._identities |= fresh
+
+
+def _identities(cluster: Cluster) -> set[int]:
+    return {
+        *(vm.uid for vm in cluster.vms.values()),
+        *(vm.holder.epoch for vm in cluster.vms.values() if vm.holder is not None),
+        *(node.incarnation for node in cluster.nodes.values() if node.incarnation),
+    }
+
+
+def _without_memory(cluster: Cluster) -> tuple[object, ...]:
+    return cluster.vms, cluster.nodes, cluster.sources
+
+
+def check_state(cluster: Cluster, index: int) -> None:
+    """What holds of every state."""
+    for name, vm in cluster.vms.items():
+        assert vm.name == name
+        assert vm.uid <= index
+        _check_vm(cluster, vm)
+    for node_id, node in cluster.nodes.items():
+        assert node.node_id == node_id
+        assert node.incarnation <= index
+    used = {
+        vm.spec.source.digest
+        for vm in cluster.vms.values()
+        if isinstance(vm.spec.source, PackedSource)
+    }
+    assert used == set(cluster.sources), "sources exist iff a VM refers to them"
+    for digest, content in cluster.sources.items():
+        assert sha256(content).hexdigest() == digest
+    assert len(cluster.outcomes) <= machine.OUTCOMES_KEPT
+    assert all(kept.index > cluster.forgotten_index for kept in cluster.outcomes.values())
+
+
+def _check_vm(cluster: Cluster, vm: Vm) -> None:
+    assert (vm.holder is None) == (vm.state in UNHELD)
+    assert (vm.release is not None) == (vm.state is State.STOPPING)
+    if vm.holder is not None:
+        assert cluster.nodes[vm.holder.node_id].incarnation == vm.holder.incarnation
+        assert vm.holder.incarnation > 0, "held by a node that never registered"
+        assert vm.last_node == vm.holder.node_id
+    match vm.state:
+        case State.STOPPED:
+            assert vm.wanted is Wanted.STOPPED
+        case State.STOPPING:
+            pass
+        case _:
+            assert vm.wanted is Wanted.RUNNING
+    if vm.wanted is Wanted.DELETED:
+        assert vm.holder is not None, "a tombstone outlived its holder"
+
+
+def _check_vm_step(
+    before: Vm | None, entry: Entry, after: Vm | None, index: int, outcome: Outcome
+) -> None:
+    """`PlaceVm` alone gives a holder; its own last word or its node's new life takes it."""
+    command = entry.command
+    if before is None:
+        assert after is None or (isinstance(command, CreateVm) and after.uid == index)
+        return
+    if after is None:
+        deleted = isinstance(command, DeleteVm) and before.holder is None
+        assert deleted or before.wanted is Wanted.DELETED, "a VM vanished that nobody deleted"
+    else:
+        assert after.uid == before.uid
+        assert (after.spec, after.created_ms) == (before.spec, before.created_ms)
+    held_after = after.holder if after is not None else None
+    if held_after == before.holder:
+        return
+    assert isinstance(outcome, Accepted)
+    if before.holder is None:
+        assert isinstance(command, PlaceVm), "a holder came without a placement"
+        assert held_after is not None
+        assert held_after.epoch == index
+        return
+    assert held_after is None, "a holder was replaced by another"
+    if isinstance(command, RegisterNode):
+        assert command.node_id == before.holder.node_id
+        return
+    assert isinstance(command, ReportVm), "a holder was cleared without a report"
+    assert command.state in (State.STOPPED, State.FAILED)
+    assert command.uid == before.uid
+    assert (command.node_id, command.incarnation, command.epoch) == (
+        before.holder.node_id,
+        before.holder.incarnation,
+        before.holder.epoch,
+    ), "a holder was cleared by someone else's report"
+
+
+def _check_place(entry: Entry, after: Cluster, outcome: Outcome) -> None:
+    command = entry.command
+    if isinstance(command, PlaceVm) and isinstance(outcome, Accepted):
+        node = after.nodes[command.node_id]
+        held = [
+            vm.spec
+            for vm in after.vms.values()
+            if vm.holder is not None and vm.holder.node_id == node.node_id
+        ]
+        assert sum(spec.vcpus for spec in held) <= node.capacity.vcpus, "too many vCPUs placed"
+        assert sum(spec.memory_mib for spec in held) <= node.capacity.memory_mib

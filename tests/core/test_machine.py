@@ -1,0 +1,285 @@
+"""The law holds after every entry, whatever is proposed in whatever order."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from blixard import machine
+from blixard.machine import vms
+from blixard.model import (
+    Accepted,
+    AddNode,
+    Capacity,
+    CheckIn,
+    Cluster,
+    Command,
+    CreateVm,
+    DeleteVm,
+    Entry,
+    Holder,
+    Membership,
+    Outcome,
+    PlaceVm,
+    Reason,
+    RegisterNode,
+    RemoveNode,
+    ReportVm,
+    RequestId,
+    RestartVm,
+    SettleNode,
+    Source,
+    StartVm,
+    State,
+    StopVm,
+    Vm,
+    VmSpec,
+    Wanted,
+)
+from core.law import Law
+from core.strategies import CONTENTS, NAMES, NEARBY_ENTRIES, NODE_IDS, SOURCES, of, packed
+
+CAPACITY = Capacity(vcpus=6, memory_mib=8 * 1024)
+ADDRESSES = {1: "a:1", 2: "b:1", 3: "c:1"}
+OUTCOMES_KEPT = 5
+REPORTABLE = sorted(vms.REPORTABLE)
+SAID = [*REPORTABLE, *REPORTABLE, State.PENDING, State.STOPPING]
+
+
+class Proposers(RuleBasedStateMachine):
+    """Operators, a leader and nodes; each now and then says something absurd or outdated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.law = Law()
+        self.requests: list[Entry] = []
+        self.applied(RegisterNode(1, "m1", "j1", "a:1", 0, CAPACITY, "1.0"))
+        self.applied(AddNode(2, "b:1", "m2", "j2"))
+        self.applied(SettleNode(2, is_member=True))
+        self.applied(RegisterNode(2, "m2", "j2", "b:1", 0, CAPACITY, "1.0"))
+
+    def applied(self, command: Command, request: RequestId | None = None) -> Outcome:
+        return self.law.apply(Entry(command, at_ms=self.law.index, request=request))
+
+    def any_held(self) -> bool:
+        return any(vm.holder is not None for vm in self.law.cluster.vms.values())
+
+    def vm(self, data: st.DataObject, held: bool) -> Vm | None:
+        chosen = [vm for vm in self.law.cluster.vms.values() if (vm.holder is not None) == held]
+        return data.draw(st.sampled_from(chosen)) if chosen else None
+
+    @rule(entry=NEARBY_ENTRIES)
+    def anyone_says_anything(self, entry: Entry) -> None:
+        self.law.apply(entry)
+
+    @rule(entry=NEARBY_ENTRIES, age=st.integers(0, 8))
+    def an_operator_asks_once(self, entry: Entry, age: int) -> None:
+        request = RequestId("s", len(self.requests), base_index=max(0, self.law.index - age))
+        self.requests.append(replace(entry, request=request))
+        self.law.apply(self.requests[-1])
+
+    @precondition(lambda self: self.requests)
+    @rule(data=st.data())
+    def an_operator_asks_again(self, data: st.DataObject) -> None:
+        self.law.apply(data.draw(st.sampled_from(self.requests[-2 * OUTCOMES_KEPT :])))
+
+    @rule(name=NAMES, source=SOURCES, vcpus=st.integers(1, 4))
+    def an_operator_creates(self, name: str, source: Source, vcpus: int) -> None:
+        content = next((it for it in CONTENTS if packed(it) == source), b"")
+        spec = VmSpec(source, vcpus, vcpus * 1024)
+        self.applied(CreateVm(name, spec, Wanted.RUNNING, content))
+
+    @rule(name=NAMES, verb=st.sampled_from([StartVm, StopVm, RestartVm, DeleteVm]))
+    def an_operator_commands(
+        self, name: str, verb: type[StartVm | StopVm | RestartVm | DeleteVm]
+    ) -> None:
+        self.applied(verb(name))
+
+    @rule(data=st.data(), node_id=NODE_IDS)
+    def the_leader_places(self, data: st.DataObject, node_id: int) -> None:
+        vm = self.vm(data, held=data.draw(st.sampled_from([False, False, False, True])))
+        node = self.law.cluster.nodes.get(node_id)
+        if vm is not None and node is not None:
+            self.applied(PlaceVm(vm.name, vm.uid, node_id, node.incarnation))
+
+    @precondition(lambda self: self.any_held())
+    @rule(data=st.data(), state=st.sampled_from(SAID), who=st.integers(0, 7))
+    def a_node_reports(self, data: st.DataObject, state: State, who: int) -> None:
+        vm = self.vm(data, held=True)
+        assert vm is not None
+        assert vm.holder is not None
+        holder: Holder = vm.holder
+        if who == 0:
+            holder = replace(holder, epoch=holder.epoch - 1)
+        elif who == 1:
+            holder = replace(holder, node_id=holder.node_id % 3 + 1)
+        elif who == 2:
+            holder = replace(holder, incarnation=holder.incarnation - 1)
+        self.applied(
+            ReportVm(
+                vm.name,
+                vm.uid,
+                holder.node_id,
+                holder.incarnation,
+                holder.epoch,
+                state,
+                Reason("said", "so"),
+            )
+        )
+
+    @rule(node_id=NODE_IDS, lag=st.integers(0, 5), capacity=st.integers(1, 6))
+    def a_node_signs_in(self, node_id: int, lag: int, capacity: int) -> None:
+        node = self.law.cluster.nodes.get(node_id)
+        machine_id, join_id, address = f"m{node_id}", f"j{node_id}", ADDRESSES[node_id]
+        offers = Capacity(capacity, capacity * 1024)
+        incarnation = node.incarnation if node is not None else 0
+        if lag < 3:
+            previous = max(0, incarnation - lag)
+            self.applied(
+                RegisterNode(node_id, machine_id, join_id, address, previous, offers, "1.0")
+            )
+        else:
+            self.applied(CheckIn(node_id, incarnation - lag + 3, address, offers, "1.1"))
+
+    @rule(node_id=NODE_IDS, joins=st.booleans(), settles=st.booleans())
+    def a_node_comes_or_goes(self, node_id: int, joins: bool, settles: bool) -> None:
+        if settles:
+            self.applied(SettleNode(node_id, is_member=joins))
+        elif joins:
+            self.applied(AddNode(node_id, ADDRESSES[node_id], f"m{node_id}", f"j{node_id}"))
+        else:
+            self.applied(RemoveNode(node_id))
+
+
+@pytest.fixture(autouse=True)
+def _short_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "OUTCOMES_KEPT", OUTCOMES_KEPT)
+
+
+def run(proposers: type[RuleBasedStateMachine], examples: int, *, repeatable: bool = False) -> None:
+    phases = [Phase.generate] if repeatable else [Phase.reuse, Phase.generate, Phase.shrink]
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        proposers,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=40,
+            phases=phases,
+            derandomize=repeatable,
+            database=None if repeatable else settings.default.database,
+        ),
+    )
+
+
+def test_the_law_holds_after_every_entry() -> None:
+    run(Proposers, examples=300)
+
+
+@given(entries=st.lists(of(Entry), max_size=4))
+def test_apply_never_raises(entries: list[Entry]) -> None:
+    """Not even for numbers and texts that no honest proposer sends."""
+    cluster = Cluster()
+    for index, entry in enumerate(entries, start=1):
+        cluster, _ = machine.apply(cluster, index, entry)
+
+
+# --- the checkers notice a broken machine -------------------------------------------------------
+
+
+def place_regardless(cluster: Cluster, index: int, at_ms: int, command: PlaceVm) -> Any:
+    """Sabotage: a VM is placed although it has a holder."""
+    vm = cluster.vms.get(command.name)
+    if vm is None or vm.holder is None or vm.release is not None:
+        return PLACE(cluster, index, at_ms, command)
+    freed = replace(vm, state=State.PENDING, holder=None)
+    loose = replace(cluster, vms={**cluster.vms, vm.name: freed})
+    after, outcome = PLACE(loose, index, at_ms, command)
+    return (after if isinstance(outcome, Accepted) else cluster), outcome
+
+
+def believe_anyone(cluster: Cluster, index: int, at_ms: int, command: ReportVm) -> Any:
+    """Sabotage: a report of an older placement counts."""
+    vm = cluster.vms.get(command.name)
+    if vm is not None and vm.holder is not None:
+        command = replace(command, epoch=vm.holder.epoch)
+    return REPORT(cluster, index, at_ms, command)
+
+
+def endless_capacity(_cluster: Cluster, _node_id: int) -> Capacity:
+    """Sabotage: every node has room."""
+    return Capacity(2**31, 2**31)
+
+
+def forget_at_once(
+    cluster: Cluster, _index: int, _request: RequestId, _outcome: Outcome
+) -> Cluster:
+    """Sabotage: no outcome is remembered."""
+    return cluster
+
+
+def remove_at_once(cluster: Cluster, index: int, at_ms: int, command: Any) -> Any:
+    """Sabotage: a deleted VM leaves no tombstone."""
+    after, outcome = DELETE(cluster, index, at_ms, command)
+    if isinstance(outcome, Accepted):
+        kept = {name: vm for name, vm in after.vms.items() if name != command.name}
+        after = replace(after, vms=kept)
+    return after, outcome
+
+
+def keep_sources(cluster: Cluster, vm: Vm) -> Cluster:
+    """Sabotage: a packed source outlives its last VM."""
+    kept = {name: other for name, other in cluster.vms.items() if name != vm.name}
+    return replace(cluster, vms=kept)
+
+
+PLACE, REPORT, DELETE = vms.place, vms.report, vms.delete
+
+
+@pytest.mark.parametrize(
+    ("room", "function", "broken", "complaint"),
+    [
+        (vms, "place", place_regardless, "a holder was replaced by another"),
+        (vms, "report", believe_anyone, "someone else's report"),
+        (vms, "free_capacity", endless_capacity, "too many vCPUs|memory_mib"),
+        (vms, "delete", remove_at_once, "vanished|without a report"),
+        (vms, "_remove", keep_sources, "sources exist"),
+        (machine, "_remember", forget_at_once, "a retry"),
+    ],
+)
+def test_the_law_notices(
+    room: Any,
+    function: str,
+    broken: Callable[..., Any],
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(room, function, broken)
+    with pytest.raises(AssertionError, match=complaint):
+        run(Proposers, examples=400, repeatable=True)
+
+
+def test_the_proposers_reach_what_they_should() -> None:
+    """The law is tested on VMs that run, stop, fail and wait, not on refusals alone."""
+    seen: set[tuple[State, Wanted]] = set()
+    memberships: set[Membership] = set()
+
+    class Watched(Proposers):
+        @invariant()
+        def watch(self) -> None:
+            for vm in self.law.cluster.vms.values():
+                seen.add((vm.state, vm.wanted))
+            memberships.update(node.membership for node in self.law.cluster.nodes.values())
+
+    run(Watched, examples=200, repeatable=True)
+    assert {state for state, _ in seen} == set(State)
+    assert {wanted for _, wanted in seen} == set(Wanted)
+    assert memberships == set(Membership)
