@@ -17,11 +17,11 @@
     }:
     let
       inherit (nixpkgs) lib;
-      systems = [
-        "x86_64-linux"
-        "aarch64-linux"
-      ];
-      forEachSystem = f: lib.genAttrs systems (system: f nixpkgs.legacyPackages.${system} self.packages.${system}.blixard);
+      forEachSystem =
+        f:
+        lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (
+          system: f nixpkgs.legacyPackages.${system} self.packages.${system}.blixard
+        );
       app = description: program: {
         type = "app";
         inherit program;
@@ -49,7 +49,7 @@
 
       nixosModules = {
         # The options and what follows from them; brings neither the package nor the VM units.
-        blixard = ./nixos-modules;
+        blixard.imports = [ ./nixos-modules ];
 
         # All that a host needs.
         default =
@@ -67,6 +67,24 @@
       checks = forEachSystem (
         pkgs: blixard: {
           package = blixard;
+
+          # The unit of a node inside the whole of NixOS.
+          unit =
+            (lib.nixosSystem {
+              modules = [
+                self.nixosModules.default
+                {
+                  nixpkgs.hostPlatform = pkgs.stdenv.hostPlatform.system;
+                  system.stateVersion = lib.trivial.release;
+                  services.blixard = {
+                    enable = true;
+                    nodeId = 1;
+                    bootstrap = true;
+                  };
+                }
+              ];
+            }).config.systemd.units."blixard.service".unit;
+
           formatted = pkgs.runCommand "formatted" { nativeBuildInputs = [ pkgs.nixfmt ]; } ''
             find ${lib.sources.sourceFilesBySuffices ./. [ ".nix" ]} -name '*.nix' -exec nixfmt --check {} +
             touch $out
@@ -82,8 +100,13 @@
               pkgs.nixfmt
               pkgs.qemu
               pkgs.ruff
-              pkgs.uv
-            ];
+            ]
+            ++ (with pkgs.python3Packages; [
+              grpcio-tools
+              hypothesis
+              mypy
+              pytest
+            ]);
           };
         }
       );

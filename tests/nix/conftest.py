@@ -1,0 +1,98 @@
+"""What the Nix checks share.
+
+Parsing needs only Nix. Evaluation needs `$BLIXARD_NIX_INPUTS`, by default
+`~/.cache/blixard/nix-inputs`, a directory with these checkouts (the revisions are those the checks
+were written against):
+
+    lib      github.com/nix-community/nixpkgs.lib            de42d44: the functions of nixpkgs
+    microvm  github.com/microvm-nix/microvm.nix              71beea0: the VMs' units and runners
+    nixos    github.com/RossComputerGuy/nixpkgs-llvm-ws      ac550b7: the modules of NixOS
+    pkgs     github.com/nixcon/nixcon-video-infra, nixpkgs/  13b5fc1: a whole package set, of 2020
+
+They stand in for nixpkgs, whose size keeps it off small machines. What is missing between them is
+in `nixpkgs/default.nix`. No part of it is ever built.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).parent
+
+NIX_CONFIG = """
+experimental-features = nix-command flakes
+build-users-group =
+flake-registry =
+substituters =
+"""
+
+Evaluate = Callable[[str], Any]
+
+
+def nix(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one of Nix's commands."""
+    return subprocess.run(
+        arguments,
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+        env={**os.environ, "NIX_CONFIG": NIX_CONFIG, **environment},
+    )
+
+
+@pytest.fixture(scope="session")
+def inputs() -> Path:
+    """The directory of the checkouts; without them the test is skipped."""
+    default = Path.home() / ".cache/blixard/nix-inputs"
+    directory = Path(os.environ.get("BLIXARD_NIX_INPUTS", default))
+    missing = [
+        name for name in ("lib", "microvm", "nixos", "pkgs") if not (directory / name).is_dir()
+    ]
+    if missing:
+        pytest.skip(
+            f"{directory} lacks {', '.join(missing)}: tests/nix/conftest.py says what to put"
+        )
+    return directory
+
+
+@pytest.fixture(scope="session")
+def evaluate_failing(inputs: Path) -> Callable[[str], str]:
+    """What Nix says about an attribute of hosts.nix that must not evaluate."""
+
+    def evaluate(attribute: str) -> str:
+        finished = _evaluate(inputs, attribute)
+        assert finished.returncode != 0, finished.stdout
+        return finished.stderr
+
+    return evaluate
+
+
+@pytest.fixture(scope="session")
+def evaluate(inputs: Path) -> Evaluate:
+    """The value of an attribute of hosts.nix."""
+    known: dict[str, Any] = {}
+
+    def evaluate(attribute: str) -> Any:
+        if attribute not in known:
+            finished = _evaluate(inputs, attribute)
+            assert finished.returncode == 0, finished.stderr
+            known[attribute] = json.loads(finished.stdout)
+        return known[attribute]
+
+    return evaluate
+
+
+def _evaluate(inputs: Path, attribute: str) -> subprocess.CompletedProcess[str]:
+    return nix(
+        *("nix-instantiate", "--eval", "--strict", "--json", "--readonly-mode"),
+        *("--arg", "inputs", str(inputs)),
+        *("--attr", attribute, str(HERE / "hosts.nix")),
+    )

@@ -1,0 +1,176 @@
+# Whole NixOS hosts with Blixard's module: what the tests look at in each. Attributes are lazy, so a
+# test pays only for the host it asks for. `inputs` is the directory described in conftest.py.
+{ inputs }:
+
+let
+  nixpkgs = import ./nixpkgs inputs;
+  microvm = (import (inputs + "/microvm/flake.nix")).outputs {
+    inherit nixpkgs;
+    self = microvm;
+    spectrum = null;
+  };
+  blixard = (import ../../flake.nix).outputs {
+    inherit microvm nixpkgs;
+    self = blixard;
+  };
+  inherit (nixpkgs) lib;
+
+  evaluate =
+    modules: services:
+    nixpkgs.lib.nixosSystem {
+      modules = modules ++ [
+        {
+          nixpkgs.hostPlatform = "x86_64-linux";
+          system.stateVersion = "26.05";
+          services.blixard = services;
+        }
+      ];
+    };
+  host = evaluate [ blixard.nixosModules.default ];
+  withoutVmUnits = evaluate [
+    blixard.nixosModules.blixard
+    { nixpkgs.overlays = [ blixard.overlays.default ]; }
+  ];
+
+  seen =
+    { config, ... }:
+    let
+      unit = name: config.systemd.units.${name}.text or null;
+    in
+    {
+      settings = config.services.blixard.settings;
+      service = unit "blixard.service";
+      vmService = unit "microvm@.service";
+      ownVmService = unit "microvm@own.service";
+      user = lib.mapAttrs (_: user: {
+        inherit (user)
+          extraGroups
+          group
+          home
+          isSystemUser
+          ;
+      }) (lib.filterAttrs (name: _: name == "blixard") config.users.users);
+      groups = lib.attrNames config.users.groups;
+      polkit = config.environment.etc."polkit-1/rules.d/10-nixos.rules".text or null;
+      ports = config.networking.firewall.allowedTCPPorts;
+      tmpfiles = config.systemd.tmpfiles.settings;
+      configFile = config.environment.etc."blixard/blixard.toml".source or null;
+      command = lib.any (package: package.pname or "" == "blixard") config.environment.systemPackages;
+    };
+
+  # The failed assertions that are Blixard's; others ask for disks and a boot loader.
+  complaints =
+    { config, ... }:
+    map (each: each.message) (
+      lib.filter (each: !each.assertion && lib.hasPrefix "services.blixard" each.message) config.assertions
+    );
+
+  # A VM that the host declares for itself; its runner is beside the point.
+  ownVm.microvm.vms.own.flake = {
+    outPath = "/own";
+    nixosConfigurations.own.config = {
+      microvm.shares = [ ];
+      microvm.declaredRunner = {
+        outPath = "/runner";
+        registerWithMachined = false;
+        supportsNotifySocket = false;
+      };
+      system.build.toplevel = "/toplevel";
+    };
+  };
+
+  founder = {
+    enable = true;
+    nodeId = 1;
+    bootstrap = true;
+  };
+  joiner = {
+    enable = true;
+    nodeId = 2;
+    peers = [ "1:10.0.0.1:7001" ];
+  };
+  documented = lib.optionAttrSetToDocList (withoutVmUnits { }).options.services.blixard;
+in
+{
+  founder = seen (host founder);
+
+  joiner = seen (
+    host (
+      joiner
+      // {
+        bind = "10.0.0.2:7100";
+        dataDir = "/srv/blixard";
+        openFirewall = true;
+        settings.capacity.memory_mib = 24576;
+      }
+    )
+  );
+
+  process = seen (withoutVmUnits (founder // { driver = "process"; }));
+
+  withOwnVm = seen ((host founder).extendModules { modules = [ ownVm ]; });
+
+  disabled = seen (withoutVmUnits { });
+
+  complaints = lib.mapAttrs (_: complaints) {
+    founder = host founder;
+    joiner = host joiner;
+    process = withoutVmUnits (founder // { driver = "process"; });
+    founderWithPeers = host (founder // { peers = [ "2:[fd00::2]:7001" ]; });
+    peerWithoutPort = host (joiner // { peers = [ "1:10.0.0.1" ]; });
+    ownIdAmongPeers = host (joiner // { peers = [ "2:10.0.0.1:7001" ]; });
+    noVmUnits = withoutVmUnits founder;
+    vmUnitsOff = (host founder).extendModules { modules = [ { microvm.host.enable = false; } ]; };
+  };
+
+  # Each of these ends the evaluation.
+  wrong = lib.mapAttrs (_: settings: (seen (host settings)).service) {
+    nodeIdZero = founder // {
+      nodeId = 0;
+    };
+    noNodeId = {
+      enable = true;
+    };
+    bindWithoutPort = founder // {
+      bind = "10.0.0.1";
+    };
+    unknownDriver = founder // {
+      driver = "docker";
+    };
+    unknownOption = founder // {
+      nodeID = 1;
+    };
+    contradiction = founder // {
+      settings.node.id = 3;
+    };
+  };
+
+  package =
+    let
+      package = blixard.packages.x86_64-linux.default;
+      inherit (package) dependencies;
+      pysyncobj = lib.findFirst (each: lib.getName each == "pysyncobj") null dependencies;
+    in
+    {
+      inherit (package) version;
+      inherit (package.meta) mainProgram;
+      dependencies = map lib.getName dependencies;
+      pysyncobj = {
+        inherit (pysyncobj) version;
+        hash = pysyncobj.src.outputHash;
+      };
+    };
+
+  options = map (
+    option:
+    lib.getAttrs [
+      "description"
+      "name"
+      "type"
+    ] option
+    // {
+      hasDefault = option ? default;
+      hasExample = option ? example;
+    }
+  ) (lib.filter (option: option.visible && !option.internal) documented);
+}

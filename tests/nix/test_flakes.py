@@ -1,0 +1,171 @@
+"""The flakes: they parse, their locks are whole, and they evaluate to what they promise."""
+
+import json
+import re
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nix.conftest import HERE, ROOT, Evaluate, nix
+
+LOCKED = [ROOT, ROOT / "vm-templates/minimal", ROOT / "python/blixard/drivers/wrapper"]
+SOURCES = [
+    source
+    for place in ("flake.nix", "nix", "nixos-modules", "python/blixard", "tests", "vm-templates")
+    for source in [ROOT / place, *sorted((ROOT / place).rglob("*.nix"))]
+    if source.suffix == ".nix"
+]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_source_parses(source: Path) -> None:
+    finished = nix("nix-instantiate", "--parse", str(source))
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize("directory", LOCKED, ids=lambda path: path.name)
+def test_lock_is_whole(directory: Path, tmp_path: Path) -> None:
+    """Nothing is left to resolve, so no two hosts can resolve it differently."""
+    for name in ("flake.nix", "flake.lock"):
+        shutil.copy(directory / name, tmp_path)
+    metadata = json.loads(_run(tmp_path, "flake metadata", "--json", "--no-update-lock-file"))
+    nodes = metadata["locks"]["nodes"]
+    assert {"nixpkgs", "microvm"} <= nodes["root"]["inputs"].keys()
+    assert all("narHash" in node["locked"] for name, node in nodes.items() if name != "root")
+
+
+def test_flakes_lock_the_same_inputs() -> None:
+    """A guest is evaluated with the NixOS that its host was tested with."""
+    assert len({(directory / "flake.lock").read_text() for directory in LOCKED}) == 1
+
+
+def test_microvm_nix_is_the_locked_one(inputs: Path) -> None:
+    finished = nix("nix", "hash", "path", str(inputs / "microvm"))
+    lock = json.loads((ROOT / "flake.lock").read_text())
+    assert finished.stdout.strip() == lock["nodes"]["microvm"]["locked"]["narHash"]
+
+
+@pytest.fixture(scope="session")
+def instead(inputs: Path) -> list[str]:
+    """Arguments that put local parts in place of the locked inputs."""
+    places = {
+        "nixpkgs": HERE / "nixpkgs",
+        "microvm": inputs / "microvm",
+        "microvm/spectrum": inputs / "microvm/doc",  # only has to exist
+    }
+    overrides = [
+        word
+        for name, place in places.items()
+        for word in ("--override-input", name, f"path:{place}")
+    ]
+    return ["--impure", "--no-write-lock-file", *overrides]
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the flake is made of, without what lies around in a working tree."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in ("flake.nix", "flake.lock", "python/pyproject.toml"):
+        (copy / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    for name in ("nix", "nixos-modules", "python/blixard"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+def test_flake_is_sound(checkout: Path, inputs: Path, instead: list[str]) -> None:
+    _run(checkout, "flake check", "--no-build", *instead, inputs=inputs)
+
+
+def test_flake_offers_what_it_promises(checkout: Path, inputs: Path, instead: list[str]) -> None:
+    shown: dict[str, Any] = json.loads(
+        _run(checkout, "flake show", "--json", *instead, inputs=inputs)
+    )
+    for system in ("aarch64-linux", "x86_64-linux"):
+        assert shown["packages"][system].keys() == {"blixard", "default"}
+        assert shown["apps"][system].keys() == {"default", "demo"}
+        assert shown["checks"][system].keys() == {"formatted", "package", "unit"}
+        assert shown["devShells"][system].keys() == {"default"}
+        assert system in shown["formatter"]
+    assert shown["nixosModules"].keys() == {"blixard", "default"}
+    assert shown["overlays"].keys() == {"default"}
+
+
+def test_package_has_the_dependencies_of_the_project(evaluate: Evaluate) -> None:
+    project = tomllib.loads((ROOT / "python/pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["systemd"]
+    names = {re.split("[<>=]", requirement)[0].lower() for requirement in wanted}
+    # Old packages of the stand-in carry their interpreter in front of the name.
+    packaged = evaluate("package")["dependencies"]
+    assert {re.sub(r"^python3\.\d+-", "", name).lower() for name in packaged} == names
+
+
+def test_package_is_of_this_release_with_the_audited_pysyncobj(evaluate: Evaluate) -> None:
+    package = evaluate("package")
+    source = (ROOT / "python/blixard/__init__.py").read_text()
+    assert f'__version__ = "{package["version"]}"' in source
+    assert package["mainProgram"] == "blixard"
+    assert package["pysyncobj"] == {
+        "version": "0.3.17",
+        "hash": "sha256-iq72gUFxTVVhc3eKUbzE4iG2/UyXHcEkDzq0wNLf52U=",
+    }
+
+
+def test_minimal_template_is_a_runner(tmp_path: Path, inputs: Path, instead: list[str]) -> None:
+    shutil.copytree(ROOT / "vm-templates/minimal", tmp_path, dirs_exist_ok=True)
+    runner = _runner(tmp_path, "minimal", inputs, instead)
+    assert runner["drvPath"].endswith("-microvm-qemu-minimal.drv")
+    assert runner["canShutdown"] is True
+    assert runner["storeOnDisk"] is False
+    assert runner["volumes"] == []
+
+
+def test_lone_module_becomes_a_runner(tmp_path: Path, inputs: Path, instead: list[str]) -> None:
+    shutil.copytree(ROOT / "python/blixard/drivers/wrapper", tmp_path, dirs_exist_ok=True)
+    module = '{ microvm.mem = 300; networking.hostName = "web"; }'
+    (tmp_path / "microvm.nix").write_text(module)
+    runner = _runner(tmp_path, "vm", inputs, instead)
+    assert runner["drvPath"].endswith("-microvm-qemu-web.drv")
+    assert runner["mem"] == 300
+
+
+def test_lone_module_may_be_empty(tmp_path: Path, inputs: Path, instead: list[str]) -> None:
+    shutil.copytree(ROOT / "python/blixard/drivers/wrapper", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "microvm.nix").write_text("{ }")
+    runner = _runner(tmp_path, "vm", inputs, instead)
+    assert runner["drvPath"].endswith("-microvm-qemu-vm.drv")
+    assert runner["canShutdown"] is True
+
+
+def test_lone_module_with_a_mistake_is_named(
+    tmp_path: Path, inputs: Path, instead: list[str]
+) -> None:
+    shutil.copytree(ROOT / "python/blixard/drivers/wrapper", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "microvm.nix").write_text('{ microvm.mem = "much"; }')
+    with pytest.raises(AssertionError, match=r"`microvm\.mem' is not of type `positive integer"):
+        _runner(tmp_path, "vm", inputs, instead)
+
+
+def _runner(directory: Path, name: str, inputs: Path, instead: list[str]) -> dict[str, Any]:
+    """What the driver would build, evaluated, with some of its configuration."""
+    facts = (
+        "m: { inherit (m) mem storeOnDisk volumes;"
+        " inherit (m.declaredRunner) canShutdown drvPath; }"
+    )
+    installable = f'path:.#nixosConfigurations."{name}".config.microvm'
+    arguments = ["--json", installable, "--apply", facts, *instead]
+    runner: dict[str, Any] = json.loads(_run(directory, "eval", *arguments, inputs=inputs))
+    return runner
+
+
+def _run(directory: Path, command: str, *arguments: str, inputs: Path | None = None) -> str:
+    """Run `nix COMMAND` on the flake in `directory`, offline."""
+    environment = {} if inputs is None else {"BLIXARD_NIX_INPUTS": str(inputs)}
+    finished = nix(
+        *("nix", *command.split(), "--offline"), *arguments, cwd=directory, **environment
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout

@@ -1,0 +1,212 @@
+"""`services.blixard` inside the whole of NixOS: units, users, files, and the words for mistakes."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from nix.conftest import ROOT, Evaluate
+
+Unit = Mapping[str, list[str]]
+
+
+def parsed(unit: str) -> Unit:
+    """The values of every key, as `Section.Key`."""
+    values: dict[str, list[str]] = defaultdict(list)
+    section = ""
+    for line in unit.splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif line:
+            key, _, value = line.partition("=")
+            values[f"{section}.{key}"].append(value)
+    return values
+
+
+def test_service_is_supervised_by_systemd(evaluate: Evaluate) -> None:
+    unit = parsed(evaluate("founder")["service"])
+    (start,) = unit["Service.ExecStart"]
+    program, *arguments = start.split()
+    assert program.endswith("-blixard-0.1.0/bin/blixard")
+    assert arguments == ["node", "--config", "/etc/blixard/blixard.toml"]
+    assert unit["Install.WantedBy"] == ["multi-user.target"]
+    assert unit["Service.Type"] == ["notify"]
+    assert unit["Service.WatchdogSec"] == ["30"]
+    assert unit["Service.Restart"] == ["always"]
+    assert unit["Unit.StartLimitIntervalSec"] == ["0"]
+    assert unit["Service.RestartPreventExitStatus"] == ["2"]
+
+
+def test_service_finds_nix_and_git(evaluate: Evaluate) -> None:
+    unit = parsed(evaluate("founder")["service"])
+    (path,) = [value for value in unit["Service.Environment"] if value.startswith('"PATH=')]
+    assert "-nix-" in path
+    assert "-git-" in path
+
+
+def test_service_runs_as_its_own_user_with_its_own_directories(evaluate: Evaluate) -> None:
+    host = evaluate("founder")
+    unit = parsed(host["service"])
+    assert unit["Service.User"] == unit["Service.Group"] == ["blixard"]
+    assert unit["Service.StateDirectory"] == ["blixard"]
+    assert unit["Service.RuntimeDirectory"] == ["blixard"]
+    assert unit["Service.RuntimeDirectoryPreserve"] == ["true"]
+    assert unit["Service.ReadWritePaths"] == ["/var/lib/microvms"]
+    assert "blixard" in host["groups"]
+    assert host["user"]["blixard"] == {
+        "extraGroups": ["kvm", "systemd-journal"],
+        "group": "blixard",
+        "home": "/var/lib/blixard",
+        "isSystemUser": True,
+    }
+
+
+def test_service_may_do_no_more_than_it_must(evaluate: Evaluate) -> None:
+    unit = parsed(evaluate("founder")["service"])
+    assert unit["Service.CapabilityBoundingSet"] == [""]
+    assert unit["Service.ProtectSystem"] == ["strict"]
+    assert unit["Service.PrivateDevices"] == ["true"]
+    assert unit["Service.SystemCallFilter"] == ["@system-service"]
+    assert unit["Service.RestrictAddressFamilies"] == [
+        "AF_INET",
+        "AF_INET6",
+        "AF_NETLINK",
+        "AF_UNIX",
+    ]
+
+
+@pytest.mark.parametrize(("host", "mode"), [("founder", "mixed"), ("process", "process")])
+def test_restart_ends_no_guard(evaluate: Evaluate, host: str, mode: str) -> None:
+    assert parsed(evaluate(host)["service"])["Service.KillMode"] == [mode]
+
+
+def test_guests_of_the_process_driver_have_their_devices(evaluate: Evaluate) -> None:
+    host = evaluate("process")
+    unit = parsed(host["service"])
+    assert not {"Service.PrivateDevices", "Service.SystemCallFilter"} & unit.keys()
+    assert host["vmService"] is None
+    assert host["polkit"] is None
+
+
+def test_options_become_the_configuration_file(evaluate: Evaluate) -> None:
+    host = evaluate("joiner")
+    assert host["configFile"] is not None
+    assert host["settings"] == {
+        "node": {
+            "id": 2,
+            "bind": "10.0.0.2:7100",
+            "bootstrap": False,
+            "data_dir": "/srv/blixard",
+            "driver": "systemd",
+            "peers": ["1:10.0.0.1:7001"],
+        },
+        "capacity": {"memory_mib": 24576},
+    }
+
+
+def test_data_may_lie_elsewhere(evaluate: Evaluate) -> None:
+    host = evaluate("joiner")
+    unit = parsed(host["service"])
+    assert "Service.StateDirectory" not in unit
+    assert unit["Service.ReadWritePaths"] == ["/srv/blixard", "/var/lib/microvms"]
+    assert host["tmpfiles"]["10-blixard"]["/srv/blixard"]["d"] | {"age": "-"} == {
+        "age": "-",
+        "argument": "",
+        "group": "blixard",
+        "mode": "0700",
+        "type": "d",
+        "user": "blixard",
+    }
+
+
+def test_firewall_opens_only_when_asked(evaluate: Evaluate) -> None:
+    assert evaluate("founder")["ports"] == []
+    assert evaluate("joiner")["ports"] == [7100]
+
+
+def test_operators_have_the_command(evaluate: Evaluate) -> None:
+    assert evaluate("founder")["command"] is True
+
+
+def test_polkit_rule_reaches_the_host(evaluate: Evaluate) -> None:
+    rule = (ROOT / "nixos-modules/polkit.rules").read_text()
+    assert rule in evaluate("founder")["polkit"]
+
+
+def test_vm_units_wait_for_the_guest_and_leave_restarts_to_blixard(evaluate: Evaluate) -> None:
+    unit = parsed(evaluate("founder")["vmService"])
+    assert unit["Service.Restart"] == ["no"]
+    (stop,) = unit["Service.ExecStop"]
+    assert stop.endswith("/bin/microvm-stop /var/lib/microvms/%i")
+    # The rest of the unit is still that of microvm.nix.
+    assert unit["Service.ExecStart"] == ["/var/lib/microvms/%i/current/bin/microvm-run"]
+    assert unit["Service.User"] == ["microvm"]
+
+
+def test_vms_that_the_host_declares_for_itself_restart_as_before(evaluate: Evaluate) -> None:
+    assert parsed(evaluate("withOwnVm")["ownVmService"])["Service.Restart"] == ["always"]
+
+
+def test_vm_directories_come_from_microvm_nix(evaluate: Evaluate) -> None:
+    directory = evaluate("founder")["tmpfiles"]["10-microvm"]["/var/lib/microvms"]["d"]
+    assert (directory["user"], directory["group"], directory["mode"]) == ("microvm", "kvm", "0775")
+
+
+def test_disabled_module_changes_nothing(evaluate: Evaluate) -> None:
+    host = evaluate("disabled")
+    assert host["service"] is None
+    assert host["configFile"] is None
+    assert host["user"] == {}
+    assert "blixard" not in host["groups"]
+    assert host["command"] is False
+    assert host["polkit"] is None
+
+
+COMPLAINTS = {
+    "founder": [],
+    "joiner": [],
+    "process": [],
+    "founderWithPeers": ["Set bootstrap = true on exactly one node and leave its peers empty"],
+    "peerWithoutPort": ['"1:10.0.0.1" is not of the form id:host:port. Write, for example, "2:'],
+    "ownIdAmongPeers": ["a node id occurs twice among 2, 2 (this node's own comes first)"],
+    "noVmUnits": ["Import nixosModules.default of Blixard"],
+    "vmUnitsOff": ["leave microvm.host.enable at true"],
+}
+
+
+@pytest.mark.parametrize("host", COMPLAINTS)
+def test_contradictions_are_answered_with_a_remedy(evaluate: Evaluate, host: str) -> None:
+    complaints = [" ".join(text.split()) for text in evaluate("complaints")[host]]
+    assert len(complaints) == len(COMPLAINTS[host])
+    for complaint, words in zip(complaints, COMPLAINTS[host], strict=True):
+        assert words in complaint
+
+
+WRONG = {
+    "nodeIdZero": "`services.blixard.nodeId' is not of type `positive integer, meaning >0'",
+    "noNodeId": "`services.blixard.nodeId' was accessed but has no value defined",
+    "bindWithoutPort": "`services.blixard.bind' is not of type `string matching the pattern",
+    "unknownDriver": """`services.blixard.driver' is not of type `one of "systemd", "process"'""",
+    "unknownOption": "The option `services.blixard.nodeID' does not exist",
+    "contradiction": "`services.blixard.settings.node.id' has conflicting definition values",
+}
+
+
+@pytest.mark.parametrize("host", WRONG)
+def test_wrong_values_end_the_evaluation(evaluate_failing: Callable[[str], str], host: str) -> None:
+    assert WRONG[host] in evaluate_failing(f"wrong.{host}")
+
+
+def test_every_option_is_documented(evaluate: Evaluate) -> None:
+    options: dict[str, Any] = {
+        option["name"].removeprefix("services.blixard."): option for option in evaluate("options")
+    }
+    assert len(options) >= 10
+    for name, option in options.items():
+        assert option["description"].strip(), name
+        assert option["type"] != "unspecified value", name
+        # The package has an example in nixpkgs itself: its default.
+        assert option["hasExample"] or name == "package", name
+        # Nobody but the operator knows the node's id.
+        assert option["hasDefault"] == (name != "nodeId"), name
