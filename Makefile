@@ -23,6 +23,7 @@ define install
 	  dpkg-query -W -f '$${db:Status-Status}' $$name 2>/dev/null | grep -qx installed || echo $$name
 	done)
 	[ -z "$$missing" ] && exit 0
+	echo "Installing" $$missing
 	apt-get update -q
 	apt-get install -qy --no-install-recommends $$missing
 endef
@@ -55,10 +56,9 @@ $(GUEST)/vmlinuz:
 	@apt-get update -q
 	scratch=$$(mktemp -d)
 	trap 'rm -rf "$$scratch"' EXIT
-	chmod 755 "$$scratch"
 	cd "$$scratch"
 	package=$$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: //p')
-	apt-get download -q "$$package"
+	apt-get -o APT::Sandbox::User=root download -q "$$package"
 	dpkg-deb --extract ./*.deb unpacked
 	install -D -m 644 unpacked/boot/vmlinuz-* $@
 
