@@ -1,0 +1,1 @@
+"""The drivers: Nix, systemd, plain processes and what the host says of itself."""
