@@ -51,7 +51,7 @@ class Room:
     standard: frozenset[str] | None = None
     """Of the standard library; None means all of it."""
     lazily: frozenset[str] = frozenset()
-    """Of ours and of libraries, inside functions only, so that importing the room stays fast."""
+    """Of ours and of libraries, inside functions or for types only: importing the room is fast."""
     pure: bool = False
     """No `await` either: nothing in it waits."""
 
@@ -87,7 +87,9 @@ ROOMS = {
     "notify": Room(LAW, names("systemd")),
     "demo": Room(NOUNS),
     "cli": Room(
-        NOUNS | {"cli", "config"}, names("click"), lazily=names("daemon demo v1 wire.client")
+        NOUNS | {"cli", "config"},
+        names("click"),
+        lazily=names("daemon demo v1 wire.client wire.request_id"),
     ),
     "daemon": Room(
         SEAM | names("admission agent config drivers notify raft v1 wire"),
@@ -183,12 +185,7 @@ def family(module: str) -> str | None:
 
 
 def imports(package: Path, module: str, tree: ast.Module) -> Iterator[Import]:
-    lazy = {
-        id(inner)
-        for outer in ast.walk(tree)
-        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef)
-        for inner in ast.walk(outer)
-    }
+    lazy = {id(inner) for outer in ast.walk(tree) if runs_later(outer) for inner in ast.walk(outer)}
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=aliases):
@@ -203,6 +200,17 @@ def imports(package: Path, module: str, tree: ast.Module) -> Iterator[Import]:
             library, _, below = target.partition(".")
             ours = below if library == package.name else None
             yield Import(node.lineno, library, ours, id(node) in lazy)
+
+
+def runs_later(node: ast.AST) -> bool:
+    """Whether importing the module leaves the body of `node` alone."""
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            return True
+        case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+            return True
+        case _:
+            return False
 
 
 def deepest(package: Path, source: str, name: str) -> str:
