@@ -22,15 +22,6 @@ let
       };
     };
   };
-in
-python.pkgs.buildPythonApplication {
-  pname = "blixard";
-  version = "0.1.0";
-  pyproject = true;
-
-  src = lib.cleanSource ../python;
-
-  build-system = [ python.pkgs.setuptools ];
 
   dependencies = with python.pkgs; [
     cattrs
@@ -46,6 +37,17 @@ python.pkgs.buildPythonApplication {
     systemd-python
     tomli
   ];
+in
+python.pkgs.buildPythonApplication {
+  pname = "blixard";
+  version = "0.1.0";
+  pyproject = true;
+
+  src = lib.cleanSource ../python;
+
+  build-system = [ python.pkgs.setuptools ];
+
+  inherit dependencies;
 
   nativeBuildInputs = [
     gobject-introspection
@@ -53,11 +55,14 @@ python.pkgs.buildPythonApplication {
     wrapGAppsNoGuiHook
   ];
 
-  # pydbus finds GLib through its type library, to which the wrapper leads.
   buildInputs = [ glib ];
   dontWrapGApps = true;
+  # pydbus finds GLib through its type library. The demo starts its daemons with `python -m blixard`.
   preFixup = ''
-    makeWrapperArgs+=("''${gappsWrapperArgs[@]}")
+    makeWrapperArgs+=(
+      "''${gappsWrapperArgs[@]}"
+      --prefix PYTHONPATH : "$out/${python.sitePackages}:${python.pkgs.makePythonPath dependencies}"
+    )
   '';
 
   postInstall = ''

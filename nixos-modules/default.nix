@@ -1,6 +1,7 @@
 {
   imports = [
     ./options.nix
+    ./assertions.nix
     ./node.nix
     ./vms.nix
   ];

@@ -11,11 +11,6 @@ let
 
   configFile = (pkgs.formats.toml { }).generate "blixard.toml" cfg.settings;
 
-  # 2:10.0.0.2:7001, 2:node-b:7001, 2:[fd00::2]:7001
-  isPeer = peer: builtins.match "[1-9][0-9]*:([0-9a-zA-Z._-]+|\\[[0-9a-fA-F:.]+]):[0-9]+" peer != null;
-  malformed = lib.filter (peer: !isPeer peer) cfg.peers;
-  peerIds = map (peer: lib.head (lib.splitString ":" peer)) cfg.peers;
-
   # systemd makes and owns only what lies below /var/lib.
   inVarLib = lib.hasPrefix "/var/lib/" cfg.dataDir;
 
@@ -55,32 +50,6 @@ let
 in
 {
   config = lib.mkIf cfg.enable {
-    assertions = [
-      {
-        assertion = malformed == [ ];
-        message = ''
-          services.blixard.peers: "${lib.head malformed}" is not of the form id:host:port. Write, for
-          example, "2:10.0.0.2:7001".
-        '';
-      }
-      {
-        assertion = lib.allUnique ([ (toString cfg.nodeId) ] ++ peerIds);
-        message = ''
-          services.blixard.peers: a node id occurs twice among ${
-            lib.concatStringsSep ", " ([ (toString cfg.nodeId) ] ++ peerIds)
-          } (this node's own comes first).
-          Give every node its own id, and leave this node out of its peers.
-        '';
-      }
-      {
-        assertion = !(cfg.bootstrap && cfg.peers != [ ]);
-        message = ''
-          services.blixard: a node either founds the cluster or joins its peers. Set bootstrap = true
-          on exactly one node and leave its peers empty; list peers on all others.
-        '';
-      }
-    ];
-
     services.blixard.settings.node = {
       id = cfg.nodeId;
       inherit (cfg)
@@ -90,7 +59,8 @@ in
         peers
         ;
       data_dir = cfg.dataDir;
-    };
+    }
+    // lib.optionalAttrs (cfg.advertise != null) { inherit (cfg) advertise; };
 
     environment.etc."blixard/blixard.toml".source = configFile;
     environment.systemPackages = [ cfg.package ];

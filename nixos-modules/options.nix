@@ -8,6 +8,8 @@ let
     mkPackageOption
     types
     ;
+
+  address = types.strMatching "(\\[[0-9a-fA-F:.]+]|[A-Za-z0-9._-]+):[0-9]{1,5}";
 in
 {
   options.services.blixard = {
@@ -16,7 +18,7 @@ in
     package = mkPackageOption pkgs "blixard" { };
 
     nodeId = mkOption {
-      type = types.ints.positive;
+      type = types.ints.between 1 65535;
       example = 1;
       description = ''
         The number by which the cluster knows this host. No two nodes share one, and a host that lost
@@ -25,12 +27,22 @@ in
     };
 
     bind = mkOption {
-      type = types.strMatching ".+:[0-9]+";
+      type = address;
       default = "127.0.0.1:7001";
       example = "10.0.0.1:7001";
       description = ''
         `host:port` on which this node listens, for the other nodes and for clients. Connections are
         not encrypted yet: choose a network that you trust.
+      '';
+    };
+
+    advertise = mkOption {
+      type = types.nullOr address;
+      default = null;
+      example = "node-a.example.net:7001";
+      description = ''
+        `host:port` at which the other nodes reach this one, where that is not
+        {option}`services.blixard.bind`.
       '';
     };
 
@@ -42,8 +54,8 @@ in
         "3:10.0.0.3:7001"
       ];
       description = ''
-        Other nodes, each as `id:host:port`. A node that belongs to no cluster yet joins theirs; from
-        then on the cluster itself knows its members.
+        Other nodes, each as `id:host:port`. A node that belongs to no cluster yet finds theirs through
+        them; from then on the cluster itself knows its members.
       '';
     };
 
@@ -52,8 +64,9 @@ in
       default = false;
       example = true;
       description = ''
-        Whether this node founds the cluster. Set it on exactly one node; it has no effect once the
-        node belongs to a cluster.
+        Whether this node founds the cluster, once, when neither its data directory nor a peer knows
+        of one. Set it on exactly one node. Give that node its peers too: asked first, they keep it
+        from founding a second cluster after it has lost its data.
       '';
     };
 
@@ -93,8 +106,8 @@ in
       example = literalExpression ''
         {
           capacity.memory_mib = 24576;
-          nix.build_timeout_s = 3600;
-          log.level = "debug";
+          nix.build_timeout_s = 7200;
+          node.log_level = "debug";
         }
       '';
       description = ''

@@ -99,9 +99,14 @@ in
       joiner
       // {
         bind = "10.0.0.2:7100";
+        advertise = "node-b:7100";
         dataDir = "/srv/blixard";
         openFirewall = true;
-        settings.capacity.memory_mib = 24576;
+        settings = {
+          capacity.memory_mib = 24576;
+          nix.options.cores = "2";
+          node.log_level = "debug";
+        };
       }
     )
   );
@@ -113,12 +118,32 @@ in
   disabled = seen (withoutVmUnits { });
 
   complaints = lib.mapAttrs (_: complaints) {
-    founder = host founder;
-    joiner = host joiner;
-    process = withoutVmUnits (founder // { driver = "process"; });
-    founderWithPeers = host (founder // { peers = [ "2:[fd00::2]:7001" ]; });
-    peerWithoutPort = host (joiner // { peers = [ "1:10.0.0.1" ]; });
-    ownIdAmongPeers = host (joiner // { peers = [ "2:10.0.0.1:7001" ]; });
+    founder = host (
+      founder
+      // {
+        bind = "[::]:7001";
+        advertise = "node-a:7001";
+        peers = [
+          "2:[fd00::2]:7001"
+          "3:node-c:7001"
+        ];
+      }
+    );
+    process = withoutVmUnits (joiner // { driver = "process"; });
+    lonely = host {
+      enable = true;
+      nodeId = 1;
+    };
+    muddled = host (
+      joiner
+      // {
+        bind = "0.0.0.0:7001";
+        peers = [
+          "1:10.0.0.1"
+          "2:10.0.0.2:7001"
+        ];
+      }
+    );
     noVmUnits = withoutVmUnits founder;
     vmUnitsOff = (host founder).extendModules { modules = [ { microvm.host.enable = false; } ]; };
   };

@@ -1,11 +1,14 @@
 """`services.blixard` inside the whole of NixOS: units, users, files, and the words for mistakes."""
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from blixard import config
 from nix.conftest import ROOT, Evaluate
 
 Unit = Mapping[str, list[str]]
@@ -89,20 +92,40 @@ def test_guests_of_the_process_driver_have_their_devices(evaluate: Evaluate) -> 
     assert host["polkit"] is None
 
 
-def test_options_become_the_configuration_file(evaluate: Evaluate) -> None:
+def test_options_become_a_configuration_that_the_daemon_reads(
+    evaluate: Evaluate, tmp_path: Path
+) -> None:
     host = evaluate("joiner")
-    assert host["configFile"] is not None
-    assert host["settings"] == {
-        "node": {
-            "id": 2,
-            "bind": "10.0.0.2:7100",
-            "bootstrap": False,
-            "data_dir": "/srv/blixard",
-            "driver": "systemd",
-            "peers": ["1:10.0.0.1:7001"],
-        },
-        "capacity": {"memory_mib": 24576},
-    }
+    assert host["configFile"].endswith("-blixard.toml")
+    file = tmp_path / "blixard.toml"
+    file.write_text(toml(host["settings"]))
+    assert config.load(file, {}) == config.NodeConfig(
+        node_id=2,
+        bind="10.0.0.2:7100",
+        advertise="node-b:7100",
+        peers=((1, "10.0.0.1:7001"),),
+        founding=False,
+        data_dir=Path("/srv/blixard"),
+        socket=config.load(None, {"node": {"id": 2, "data_dir": "/srv/blixard"}}).socket,
+        driver="systemd",
+        log_level="debug",
+        capacity=config.CapacityConfig(memory_mib=24576),
+        nix=config.NixConfig(options={"cores": "2"}),
+    )
+
+
+def test_founder_without_peers_founds(evaluate: Evaluate, tmp_path: Path) -> None:
+    file = tmp_path / "blixard.toml"
+    file.write_text(toml(evaluate("founder")["settings"]))
+    assert config.load(file, {}).founding is True
+
+
+def toml(table: Mapping[str, Any], path: str = "") -> str:
+    """The table as nixpkgs renders it. TOML writes strings, numbers and lists as JSON does."""
+    lines = [f"[{path}]"] if path else []
+    lines += [f"{k} = {json.dumps(v)}" for k, v in table.items() if not isinstance(v, dict)]
+    inner = [toml(v, f"{path}.{k}".lstrip(".")) for k, v in table.items() if isinstance(v, dict)]
+    return "\n".join([*lines, *inner])
 
 
 def test_data_may_lie_elsewhere(evaluate: Evaluate) -> None:
@@ -165,11 +188,13 @@ def test_disabled_module_changes_nothing(evaluate: Evaluate) -> None:
 
 COMPLAINTS = {
     "founder": [],
-    "joiner": [],
     "process": [],
-    "founderWithPeers": ["Set bootstrap = true on exactly one node and leave its peers empty"],
-    "peerWithoutPort": ['"1:10.0.0.1" is not of the form id:host:port. Write, for example, "2:'],
-    "ownIdAmongPeers": ["a node id occurs twice among 2, 2 (this node's own comes first)"],
+    "lonely": ["Set bootstrap = true on exactly one node of the cluster, and list peers"],
+    "muddled": [
+        '"1:10.0.0.1" is not of the form id:host:port. Write, for example, "2:10.0.0.2:7001"',
+        "a node id occurs twice among 2, 1, 2 (this node's own is the first)",
+        'nobody can be reached at "0.0.0.0:7001". Say in services.blixard.advertise',
+    ],
     "noVmUnits": ["Import nixosModules.default of Blixard"],
     "vmUnitsOff": ["leave microvm.host.enable at true"],
 }
@@ -184,7 +209,7 @@ def test_contradictions_are_answered_with_a_remedy(evaluate: Evaluate, host: str
 
 
 WRONG = {
-    "nodeIdZero": "`services.blixard.nodeId' is not of type `positive integer, meaning >0'",
+    "nodeIdZero": "`services.blixard.nodeId' is not of type `integer between 1 and 65535",
     "noNodeId": "`services.blixard.nodeId' was accessed but has no value defined",
     "bindWithoutPort": "`services.blixard.bind' is not of type `string matching the pattern",
     "unknownDriver": """`services.blixard.driver' is not of type `one of "systemd", "process"'""",
