@@ -9,9 +9,8 @@ from blixard.machine import apply
 from blixard.machine.changes import Change, changes
 from blixard.model import Accepted, Cluster, Command, Entry, Outcome, Rejected, RequestId
 from blixard.ports import Clock, Done, LogStatus, Unavailable
-from blixard.raft.engine import Applied, NotLeader, OutcomeUnknown, RaftEngine
-
-Proposed = Applied | NotLeader | OutcomeUnknown
+from blixard.raft import outcome as raft
+from blixard.raft.engine import RaftEngine
 
 
 class ReplicatedCluster:
@@ -110,14 +109,16 @@ class Replica:
         self._engine.transfer_leadership()
 
 
-def _decided(done: Done) -> Callable[[Proposed], None]:
-    def decided(proposed: Proposed) -> None:
+def _decided(done: Done) -> raft.Done:
+    def decided(proposed: raft.Outcome) -> None:
         match proposed:
-            case Applied(index, outcome):
+            case raft.Applied(index, outcome):
                 done(outcome if isinstance(outcome, Accepted | Rejected) else Accepted(index))
-            case NotLeader(leader_id):
+            case raft.NotLeader(leader_id):
                 done(Unavailable("this node does not lead", leader_id))
-            case OutcomeUnknown(reason):
+            case raft.Refused(reason):
+                done(Rejected(Code.BUSY, reason))
+            case raft.OutcomeUnknown(reason):
                 done(Unavailable(reason, maybe_applied=True))
 
     return decided

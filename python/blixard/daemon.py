@@ -1,0 +1,246 @@
+"""The daemon: the only room that knows all others, and wires them.
+
+One asyncio loop runs the consensus engine, the gRPC server and the agent's steps. Whatever could
+block (systemd, Nix, name look-ups) lives in drivers that never hold the loop up. Stopping the daemon
+leaves the VMs alone; a later one finds them again.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+from random import SystemRandom
+from typing import Any, Final
+from uuid import uuid4
+
+from blixard import __version__, admission
+from blixard.agent import Agent, Self
+from blixard.config import NodeConfig
+from blixard.drivers import host
+from blixard.drivers.flake_lock import NixLocker
+from blixard.drivers.lives import LifeFile
+from blixard.drivers.nix import NixBuilder
+from blixard.drivers.nix_command import NixCommand
+from blixard.drivers.process import ProcessUnits
+from blixard.drivers.systemd import SystemdUnits
+from blixard.errors import BlixardError
+from blixard.machine.changes import Change
+from blixard.notify import ServiceNotifier, log_change, set_up_logging
+from blixard.ports import Done
+from blixard.raft.engine import RaftEngine, bootstrap, join
+from blixard.raft.replica import Replica, ReplicatedCluster
+from blixard.raft.runner import EngineRunner
+from blixard.raft.store import SqliteStore
+from blixard.raft.transport import GrpcTransport
+from blixard.v1 import blixard_pb2 as pb
+from blixard.wire import peers
+from blixard.wire.node_log import NodeLog
+from blixard.wire.server import ClusterService, RaftService, Server
+
+STEP_EVERY_S: Final = 0.5
+"""The longest pause between two steps of the agent; whatever changes wakes it earlier."""
+RETRY_S: Final = 1.0
+
+_log = logging.getLogger("blixard")
+
+
+def run(config: NodeConfig) -> int:
+    """Run one node until it is told to stop. Raises `BlixardError` if it cannot go on."""
+    set_up_logging(config.log_level)
+    asyncio.run(Daemon(config).run())
+    return 0
+
+
+class Daemon:
+    """One node, from start to stop. To the gRPC services it is the node's way into a cluster."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self._config = config
+        self._clock = host.SystemClock()
+        self._notifier = ServiceNotifier()
+        self._wake = asyncio.Event()
+        self._node = NodeLog(config.node_id)
+        self._state = ReplicatedCluster(told=self._told)
+        self._forwarding: set[asyncio.Task[None]] = set()
+        self._via = [address for _, address in config.peers]
+        self.founding = config.founding
+        self.cluster_id = ""
+
+    async def run(self) -> None:
+        """Live until a signal says to stop, then let go of everything but the VMs."""
+        living = asyncio.ensure_future(self._live())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, living.cancel)
+        try:
+            await living
+        except asyncio.CancelledError:
+            _log.info("stopped; VMs of this node go on running")
+
+    async def _live(self) -> None:
+        """Listen, belong to a cluster, and take one step after another."""
+        config = self._config
+        async with contextlib.AsyncExitStack() as closing:
+            store = SqliteStore(config.data_dir / "raft")
+            closing.callback(store.close)
+            nix = NixCommand(config.nix.binary, config.nix.options)
+            builder, units = self._builder(nix), self._units()
+            for driver in (builder, units):
+                await driver.open()
+                closing.push_async_callback(driver.close)
+            service = ClusterService(self._node, self, lambda: self._transport, NixLocker(nix))
+            server = Server(service, RaftService(self._node))
+            await server.start(config.bind, config.socket)
+            closing.push_async_callback(server.stop)
+            self._notifier.ready()
+            closing.callback(self._notifier.stopping)
+            join_id = _join_id(config.data_dir / "raft")
+            await self._belong(store)
+            log = self._open_log(store)
+            closing.push_async_callback(self._runner.close)
+            await server.serving(belongs=True)
+            me = self._self(join_id)
+            agent = Agent(me, log, units, builder, self._lives(), self._clock)
+            await asyncio.gather(self._be_admitted(log, me), self._steps(agent, log))
+
+    # --- what it is wired of --------------------------------------------------------------------
+
+    def _builder(self, nix: NixCommand) -> NixBuilder:
+        timeout_ms = self._config.nix.build_timeout_s * 1_000
+        directory = self._config.data_dir / "builds"
+        return NixBuilder(directory, nix, wake=self._wake.set, timeout_ms=timeout_ms)
+
+    def _units(self) -> ProcessUnits | SystemdUnits:
+        driver = self._config.driver
+        if driver == "systemd" or (driver == "auto" and host.has_systemd()):
+            return SystemdUnits(wake=self._wake.set, clock=self._clock)
+        return ProcessUnits(
+            self._config.data_dir / "vms",
+            wake=self._wake.set,
+            clock=self._clock,
+            boot_id=host.boot_id(),
+        )
+
+    def _lives(self) -> LifeFile:
+        return LifeFile(self._config.data_dir / "life.json", host.boot_id())
+
+    def _self(self, join_id: str) -> Self:
+        capacity = self._config.capacity
+        here = host.capacity(capacity.reserve_memory_mib)
+        return Self(
+            node_id=self._config.node_id,
+            address=self._config.advertise,
+            machine_id=host.machine_id(self._config.data_dir),
+            join_id=join_id,
+            capacity=Capacity(
+                vcpus=capacity.vcpus or here.vcpus,
+                memory_mib=capacity.memory_mib or here.memory_mib,
+            ),
+            version=__version__,
+        )
+
+    def _open_log(self, store: SqliteStore) -> Replica:
+        engine = RaftEngine()
+        log = Replica(engine, self._state, self.cluster_id, self._clock, self._forward)
+        self._node.open(log)
+        return log
+
+    # --- the way into a cluster -----------------------------------------------------------------
+
+    async def _belong(self, store: SqliteStore) -> None:
+        """Return once the store says to which cluster this node belongs."""
+        config = self._config
+        while (identity := identity_of(store)) is None:
+            answers = await self._greet_peers()
+            match admission.choose(config.node_id, self.founding, self._via, answers):
+                case admission.Found():
+                    bootstrap(store, uuid4().hex, config.node_id, config.advertise)
+                    _log.info("founded a cluster")
+                case admission.Join(cluster_id):
+                    join(store, cluster_id, config.node_id)
+                    _log.info("joins cluster %s", cluster_id)
+                case admission.Wait(why):
+                    self._notifier.status(f"waits to join a cluster: {why}")
+                    await asyncio.sleep(RETRY_S)
+        self.cluster_id = identity.cluster_id
+
+    async def _greet_peers(self) -> list[pb.GreetResponse]:
+        node_id = self._config.node_id
+        greetings = [peers.greet(via, node_id=node_id, founding=self.founding) for via in self._via]
+        return [answer for answer in await asyncio.gather(*greetings) if answer is not None]
+
+    async def join_through(self, address: str) -> str:
+        """Try one more address, until this node belongs to a cluster."""
+        if address not in self._via:
+            self._via.append(address)
+        while not self.cluster_id:
+            await asyncio.sleep(RETRY_S / 10)
+        return self.cluster_id
+
+    async def _be_admitted(self, log: Replica, me: Self) -> None:
+        """Ask the cluster to admit this node, until its own log names it."""
+        request = pb.JoinClusterRequest(
+            node_id=me.node_id,
+            bind_address=me.address,
+            machine_id=me.machine_id,
+            join_id=me.join_id,
+        )
+        while me.node_id not in log.status().members:
+            try:
+                await peers.join(self._via, request)
+            except BlixardError as error:
+                self._notifier.status(f"waits to be admitted: {error.message}")
+            await asyncio.sleep(RETRY_S)
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    async def _steps(self, agent: Agent, log: Replica) -> None:
+        """Step whenever something has changed, and every half second."""
+        while True:
+            self._wake.clear()
+            agent.step()
+            self._notifier.alive()
+            self._notifier.status(_status_line(log, agent))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STEP_EVERY_S):
+                    await self._wake.wait()
+
+    def _told(self, change: Change) -> None:
+        """The state has changed: write it down, and let everyone look who waits for it."""
+        log_change(_log, change)
+        self._node.announce()
+        self._wake.set()
+
+    def _forward(self, address: str, entry: bytes, done: Done) -> None:
+        """Carry an entry of this node to the leader, beside the loop."""
+
+        async def carry() -> None:
+            done(await peers.submit_report(address, self._config.node_id, entry))
+
+        task = asyncio.create_task(carry())
+        self._forwarding.add(task)
+        task.add_done_callback(self._forwarding.discard)
+
+
+def _status_line(log: Replica, agent: Agent) -> str:
+    """What `systemctl status` shows."""
+    if agent.refusal is not None:
+        return f"not accepted by the cluster: {agent.refusal.message}"
+    status, cluster = log.status(), log.cluster()
+    leader = f"node-{status.leader_id} leads" if status.leader_id else "no leader"
+    held = [
+        vm
+        for vm in cluster.vms.values()
+        if vm.holder is not None and vm.holder.node_id == status.node_id
+    ]
+    return f"{status.role}, term {status.term}, {leader}; {len(held)} of {len(cluster.vms)} VMs here"
+
+
+def _join_id(directory: Path) -> str:
+    """The identity of this data directory: made once, and gone when it is wiped."""
+    path = directory / "join-id"
+    if not path.exists():
+        path.write_text(uuid4().hex)
+    return path.read_text()
