@@ -176,6 +176,29 @@ def test_vm_directories_come_from_microvm_nix(evaluate: Evaluate) -> None:
     assert (directory["user"], directory["group"], directory["mode"]) == ("microvm", "kvm", "0775")
 
 
+HOST_UNITS = ROOT / "tests/hosts/files/etc/systemd/system"
+# Where the programs lie, what NixOS adds to every unit, and helpers of guests that no test has.
+NIXOS_ONLY = {"Environment", "ExecStart", "ExecStartPost", "ExecStop", "ExecStopPost", "RestartSec"}
+
+
+@pytest.mark.parametrize(
+    ("unit", "attribute"), [("blixard.service", "service"), ("microvm@.service", "vmService")]
+)
+def test_systemd_hosts_are_tested_with_the_same_unit(
+    evaluate: Evaluate, unit: str, attribute: str
+) -> None:
+    ours, theirs = (
+        {
+            key: " ".join({"true": "yes"}.get(value, value) for value in values)
+            for key, values in parsed(text).items()
+            if key.startswith("Service.") and key.removeprefix("Service.") not in NIXOS_ONLY
+            if not key.startswith("Service.X-")
+        }
+        for text in (evaluate("founder")[attribute], (HOST_UNITS / unit).read_text())
+    )
+    assert ours == theirs
+
+
 def test_disabled_module_changes_nothing(evaluate: Evaluate) -> None:
     host = evaluate("disabled")
     assert host["service"] is None
