@@ -3,6 +3,8 @@
 import pytest
 from hypothesis import HealthCheck, settings
 
+from core.world import World
+
 settings.register_profile(
     "core", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -20,3 +22,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def rewrite(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--rewrite", default=False))
+
+
+@pytest.fixture(params=range(4), ids=lambda seed: f"seed{seed}")
+def world(request: pytest.FixtureRequest) -> World:
+    """Three nodes that have joined and do nothing yet."""
+    return World(request.param)

@@ -37,6 +37,7 @@ def of(kind: Any, by_field: Mapping[str, Strategy] | None = None) -> Strategy:
         return st.dictionaries(of(key, named), of(value, named), max_size=3)
     if issubclass(kind, Enum):
         return st.sampled_from(list(kind))
+    assert isinstance(kind, type), kind
     assert is_dataclass(kind), kind
     hints = get_type_hints(kind)
     parts = {

@@ -9,6 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -67,6 +68,18 @@ class Proposers(RuleBasedStateMachine):
         self.applied(AddNode(2, "b:1", "m2", "j2"))
         self.applied(SettleNode(2, is_member=True))
         self.applied(RegisterNode(2, "m2", "j2", "b:1", 0, CAPACITY, "1.0"))
+
+    @initialize(begin=st.sampled_from(["empty", "held", "running"]))
+    def begin(self, begin: str) -> None:
+        if begin == "empty":
+            return
+        spec = VmSpec(packed(CONTENTS[0]), 2, 1024)
+        self.applied(CreateVm("web", spec, Wanted.RUNNING, CONTENTS[0]))
+        uid = self.law.index
+        self.applied(PlaceVm("web", uid, 1, 1))
+        if begin == "running":
+            said = Reason("active", "runs")
+            self.applied(ReportVm("web", uid, 1, 1, uid + 1, State.RUNNING, said))
 
     def applied(self, command: Command, request: RequestId | None = None) -> Outcome:
         return self.law.apply(Entry(command, at_ms=self.law.index, request=request))
@@ -168,14 +181,13 @@ def _short_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(proposers: type[RuleBasedStateMachine], examples: int, *, repeatable: bool = False) -> None:
     phases = [Phase.generate] if repeatable else [Phase.reuse, Phase.generate, Phase.shrink]
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         proposers,
         settings=settings(
             max_examples=examples,
             stateful_step_count=40,
             phases=phases,
             derandomize=repeatable,
-            database=None if repeatable else settings.default.database,
         ),
     )
 

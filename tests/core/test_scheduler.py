@@ -99,7 +99,7 @@ def test_the_order_of_insertion_does_not_matter(
     facts: tuple[Cluster, Vm, frozenset[int]],
 ) -> None:
     cluster, vm, silent = facts
-    backwards = replace(cluster, nodes=dict(reversed(cluster.nodes.items())))
+    backwards = replace(cluster, nodes=dict(reversed(list(cluster.nodes.items()))))
     assert scheduler.place(backwards, vm, silent) == scheduler.place(cluster, vm, silent)
 
 

@@ -1,0 +1,125 @@
+"""One value of every kind that is written to the log, with every field set."""
+
+from hashlib import sha256
+
+from blixard.errors import Code
+from blixard.model import (
+    Accepted,
+    AddNode,
+    Capacity,
+    CheckIn,
+    Cluster,
+    Command,
+    CreateVm,
+    DeleteVm,
+    Entry,
+    Fix,
+    FlakeSource,
+    Holder,
+    Membership,
+    Node,
+    Outcome,
+    PackedSource,
+    PlaceVm,
+    Reason,
+    RegisterNode,
+    Rejected,
+    Release,
+    Remembered,
+    RemoveNode,
+    ReportVm,
+    RequestId,
+    RestartVm,
+    SettleNode,
+    StartVm,
+    State,
+    StopVm,
+    StoreSource,
+    Vm,
+    VmSpec,
+    Wanted,
+)
+
+CONTENT = b"a packed folder"
+FLAKE = FlakeSource("git+https://example.org/infra?rev=0123456789abcdef", "web", "sha256-AAAA=")
+PACKED = PackedSource(sha256(CONTENT).hexdigest(), "db")
+STORE = StoreSource("/nix/store/00000000000000000000000000000000-microvm-ci")
+
+COMMANDS: dict[str, Command] = {
+    "create-flake": CreateVm("web", VmSpec(FLAKE, 2, 1024)),
+    "create-packed": CreateVm("db", VmSpec(PACKED, 4, 4096), Wanted.STOPPED, CONTENT),
+    "create-store": CreateVm("ci", VmSpec(STORE, 1, 256)),
+    "start": StartVm("web"),
+    "stop": StopVm("web", grace_ms=5_000, kill=True),
+    "restart": RestartVm("web", grace_ms=10_000),
+    "delete": DeleteVm("web"),
+    "place": PlaceVm("web", uid=7, node_id=1, incarnation=3),
+    "report": ReportVm(
+        "web", 7, 1, 3, 9, State.RUNNING, Reason("active", "runs"), "/nix/store/0-runner"
+    ),
+    "report-nothing-built": ReportVm("web", 7, 1, 3, 9, State.FAILED, Reason("exited", "é 💥")),
+    "add-node": AddNode(2, "10.0.0.2:7001", "machine-2", "join-2"),
+    "remove-node": RemoveNode(2),
+    "settle-node": SettleNode(2, is_member=True),
+    "register-node": RegisterNode(
+        2, "machine-2", "join-2", "10.0.0.2:7001", 3, Capacity(8, 16_384), "1.0.0"
+    ),
+    "check-in": CheckIn(2, 12, "10.0.0.2:7001", Capacity(8, 16_384), "1.0.1"),
+}
+
+REQUEST = RequestId("0b5c-session", number=42, base_index=40)
+
+ENTRIES: dict[str, Entry] = {
+    **{name: Entry(command, 1_700_000_000_000) for name, command in COMMANDS.items()},
+    "requested": Entry(StartVm("web"), 1_700_000_000_000, REQUEST),
+}
+
+REJECTED = Rejected(
+    Code.EXISTS,
+    'a VM named "web" already exists',
+    why="it is running on node-1",
+    fixes=(Fix("look at it", "blixard vm status web"), Fix("or choose another name")),
+)
+
+OUTCOMES: dict[str, Outcome] = {"accepted": Accepted(17, "noted"), "rejected": REJECTED}
+
+CLUSTER = Cluster(
+    vms={
+        "web": Vm(
+            "web",
+            uid=7,
+            spec=VmSpec(FLAKE, 2, 1024),
+            wanted=Wanted.DELETED,
+            state=State.STOPPING,
+            reason=Reason("requested", "deleted by request"),
+            since_ms=1_700_000_000_900,
+            created_ms=1_700_000_000_000,
+            holder=Holder(1, 3, 9),
+            release=Release(30_000, kill=False),
+            runner="/nix/store/0-runner",
+            last_node=1,
+        ),
+        "db": Vm(
+            "db",
+            uid=8,
+            spec=VmSpec(PACKED, 4, 4096),
+            wanted=Wanted.STOPPED,
+            state=State.STOPPED,
+            reason=Reason("created", "created, not started"),
+            since_ms=1_700_000_000_100,
+            created_ms=1_700_000_000_100,
+        ),
+    },
+    nodes={
+        1: Node(
+            1, "a:7001", "machine-1", "join-1", Membership.MEMBER, 3, Capacity(8, 16_384), "1.0.0"
+        ),
+        2: Node(2, "b:7001", "machine-2", "join-2", Membership.JOINING),
+    },
+    sources={PACKED.digest: CONTENT},
+    outcomes={
+        "s/2": Remembered(15, REJECTED),
+        "s/1": Remembered(16, Accepted(16)),
+    },
+    forgotten_index=14,
+)

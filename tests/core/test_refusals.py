@@ -1,0 +1,262 @@
+"""Every refusal: its code, its words and its way out."""
+
+from dataclasses import replace
+
+import pytest
+
+from blixard import machine
+from blixard.errors import Code
+from blixard.model import (
+    Accepted,
+    AddNode,
+    Capacity,
+    CheckIn,
+    Cluster,
+    Command,
+    CreateVm,
+    DeleteVm,
+    Entry,
+    Outcome,
+    PlaceVm,
+    Reason,
+    RegisterNode,
+    Rejected,
+    RemoveNode,
+    ReportVm,
+    RequestId,
+    RestartVm,
+    SettleNode,
+    StartVm,
+    State,
+    StopVm,
+    StoreSource,
+    VmSpec,
+    Wanted,
+)
+from core.law import Law
+from core.strategies import packed
+
+SMALL = VmSpec(StoreSource("/nix/store/0-vm"), 2, 1024)
+LARGE = replace(SMALL, vcpus=16)
+ROOM = Capacity(4, 4096)
+
+
+def told(*commands: Command) -> Law:
+    law = Law()
+    for command in commands:
+        law.apply(Entry(command, at_ms=law.index))
+    return law
+
+
+def register(node_id: int, previous: int = 0, capacity: Capacity = ROOM) -> RegisterNode:
+    address = f"n{node_id}:7001"
+    return RegisterNode(node_id, f"m{node_id}", f"j{node_id}", address, previous, capacity, "1.0")
+
+
+def add(node_id: int) -> AddNode:
+    return AddNode(node_id, f"n{node_id}:7001", f"m{node_id}", f"j{node_id}")
+
+
+STORY: list[Command] = [
+    register(1),  # 1: node-1's incarnation
+    add(2),
+    SettleNode(2, is_member=True),
+    register(2, capacity=Capacity(1, 1024)),  # 4
+    add(3),  # joins, has not registered
+    CreateVm("waits", SMALL),  # 6
+    CreateVm("runs", SMALL),  # 7
+    PlaceVm("runs", 7, 1, 1),  # 8
+    CreateVm("rests", SMALL, Wanted.STOPPED),  # 9
+    CreateVm("goes", SMALL),  # 10
+    PlaceVm("goes", 10, 1, 1),  # 11: node-1 is full
+    DeleteVm("goes"),
+    add(4),
+    RemoveNode(4),  # leaves
+]
+
+
+def report(**changes: object) -> ReportVm:
+    true = ReportVm("runs", 7, 1, 1, 8, State.RUNNING, Reason("active", "runs"))
+    return replace(true, **changes)  # type: ignore[arg-type]
+
+
+def outcome_of(command: Command) -> Outcome:
+    return told(*STORY).apply(Entry(command, at_ms=99))
+
+
+ASKED_BY_PEOPLE = [
+    (CreateVm("runs", SMALL), Code.EXISTS, "already exists", "vm delete runs"),
+    (CreateVm("goes", SMALL), Code.BUSY, "still being deleted", "vm status goes"),
+    (CreateVm("new", LARGE), Code.TOO_LARGE, "16 vCPUs", "--vcpus"),
+    (StartVm("none"), Code.NO_SUCH_VM, '"none"', "vm list"),
+    (StopVm("none"), Code.NO_SUCH_VM, '"none"', "vm list"),
+    (RestartVm("none"), Code.NO_SUCH_VM, '"none"', "vm list"),
+    (DeleteVm("none"), Code.NO_SUCH_VM, '"none"', "vm list"),
+    (StartVm("goes"), Code.NO_SUCH_VM, '"goes"', "vm list"),
+    (StopVm("goes"), Code.NO_SUCH_VM, '"goes"', "vm list"),
+    (RestartVm("goes"), Code.NO_SUCH_VM, '"goes"', "vm list"),
+    (replace(add(2), join_id="other"), Code.NODE_TAKEN, "already taken", "cluster leave --node 2"),
+    (add(4), Code.NODE_TAKEN, "already taken", "another --id"),
+    (replace(add(5), address="n1:7001"), Code.NODE_TAKEN, "belongs to node-1", "--advertise"),
+    (RemoveNode(9), Code.NO_SUCH_NODE, "id 9", "cluster status"),
+    (RemoveNode(1), Code.NODE_HOLDS_VMS, "2 VMs: goes, runs", "vm stop goes runs"),
+    (register(9), Code.NOT_A_MEMBER, "node-9", "join again"),
+    (register(4), Code.NOT_A_MEMBER, "node-4", "join again"),
+    (
+        replace(register(1, previous=1), machine_id="other"),
+        Code.NODE_TAKEN,
+        "another machine",
+        "cluster leave --node 1",
+    ),
+    (CheckIn(9, 1, "n9:7001", ROOM, "1.0"), Code.NOT_A_MEMBER, "node-9", "join again"),
+]
+
+
+@pytest.mark.parametrize(("command", "code", "words", "way_out"), ASKED_BY_PEOPLE)
+def test_a_refusal_says_why_and_what_to_do(
+    command: Command, code: Code, words: str, way_out: str
+) -> None:
+    outcome = outcome_of(command)
+    assert isinstance(outcome, Rejected)
+    assert outcome.code is code
+    assert words in outcome.message
+    assert way_out in " ".join(f"{fix.text} {fix.command}" for fix in outcome.fixes)
+
+
+SAID_BY_NODES = [
+    (CreateVm("new", replace(SMALL, source=packed(b"a")), content=b"b"), Code.BAD_ARGUMENT),
+    (CreateVm("new", SMALL, Wanted.DELETED), Code.BAD_ARGUMENT),
+    (PlaceVm("none", 6, 1, 1), Code.STALE),
+    (PlaceVm("waits", 7, 1, 1), Code.STALE),
+    (PlaceVm("runs", 7, 1, 1), Code.STALE),
+    (PlaceVm("rests", 9, 1, 1), Code.STALE),
+    (PlaceVm("waits", 6, 9, 1), Code.STALE),
+    (PlaceVm("waits", 6, 1, 2), Code.STALE),
+    (PlaceVm("waits", 6, 3, 0), Code.STALE),
+    (PlaceVm("waits", 6, 4, 0), Code.STALE),
+    (PlaceVm("waits", 6, 1, 1), Code.STALE),
+    (PlaceVm("waits", 6, 2, 4), Code.STALE),
+    (report(name="none"), Code.STALE),
+    (report(uid=6), Code.STALE),
+    (report(node_id=2), Code.STALE),
+    (report(incarnation=2), Code.STALE),
+    (report(epoch=7), Code.STALE),
+    (report(name="goes", uid=10, epoch=11), Code.STALE),
+    (report(state=State.PENDING), Code.BAD_ARGUMENT),
+    (report(state=State.STOPPING), Code.BAD_ARGUMENT),
+    (register(1), Code.STALE),
+    (register(1, previous=2), Code.STALE),
+    (CheckIn(1, 2, "n1:7001", ROOM, "1.0"), Code.STALE),
+    (CheckIn(3, 0, "n3:7001", ROOM, "1.0"), Code.STALE),
+    (SettleNode(9, is_member=True), Code.STALE),
+    (SettleNode(3, is_member=False), Code.STALE),
+    (SettleNode(2, is_member=True), Code.STALE),
+    (SettleNode(2, is_member=False), Code.STALE),
+    (SettleNode(4, is_member=True), Code.STALE),
+]
+
+
+@pytest.mark.parametrize(("command", "code"), SAID_BY_NODES)
+def test_an_outdated_word_has_no_say(command: Command, code: Code) -> None:
+    outcome = outcome_of(command)
+    assert isinstance(outcome, Rejected)
+    assert outcome.code is code
+    assert outcome.message
+
+
+def test_the_last_member_stays() -> None:
+    law = told(register(1), add(2))
+    outcome = law.apply(Entry(RemoveNode(1), 0))
+    assert isinstance(outcome, Rejected)
+    assert outcome.code is Code.WOULD_BREAK_QUORUM
+
+
+def test_many_held_vms_are_counted_not_listed() -> None:
+    law = told(register(1, capacity=Capacity(99, 99_000)), add(2), SettleNode(2, is_member=True))
+    for number in range(7):
+        name = f"vm{number}"
+        law.apply(Entry(CreateVm(name, SMALL), 0))
+        law.apply(Entry(PlaceVm(name, law.index, 1, 1), 0))
+    outcome = law.apply(Entry(RemoveNode(1), 0))
+    assert isinstance(outcome, Rejected)
+    assert "7 VMs: vm0, vm1, vm2, vm3, vm4 ..." in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("command", "note"),
+    [
+        (StartVm("runs"), "already starting on node-1"),
+        (StartVm("waits"), "already pending"),
+        (StopVm("rests"), "already stopped"),
+        (add(2), "already admitted"),
+    ],
+)
+def test_what_is_so_already_is_accepted_and_said(command: Command, note: str) -> None:
+    law = told(*STORY)
+    before = law.cluster
+    outcome = law.apply(Entry(command, 99))
+    assert isinstance(outcome, Accepted)
+    assert note in outcome.note
+    assert law.cluster == before
+
+
+def test_a_start_while_it_stops_is_kept_for_later() -> None:
+    law = told(*STORY, StopVm("runs"))
+    outcome = law.apply(Entry(StartVm("runs"), 99))
+    assert isinstance(outcome, Accepted)
+    assert "once it has stopped" in outcome.note
+    law.apply(Entry(report(state=State.STOPPED), 99))
+    assert law.cluster.vms["runs"].state is State.PENDING
+
+
+def test_a_vm_too_large_since_a_node_shrank_does_not_start() -> None:
+    law = told(register(1), CreateVm("web", SMALL, Wanted.STOPPED))
+    law.apply(Entry(CheckIn(1, 1, "n1:7001", Capacity(1, 512), "1.0"), 0))
+    outcome = law.apply(Entry(StartVm("web"), 0))
+    assert isinstance(outcome, Rejected)
+    assert outcome.code is Code.TOO_LARGE
+
+
+# --- requests that are asked again --------------------------------------------------------------
+
+
+def test_a_retry_gets_the_first_outcome_and_acts_once() -> None:
+    law = told(register(1))
+    entry = Entry(CreateVm("web", SMALL), 0, RequestId("s", 1, base_index=1))
+    first = law.apply(entry)
+    law.apply(Entry(DeleteVm("web"), 0))
+    assert law.apply(entry) == first
+    assert law.cluster.vms == {}
+
+
+def test_a_refusal_is_remembered_as_well() -> None:
+    law = told(register(1))
+    entry = Entry(StartVm("web"), 0, RequestId("s", 1, base_index=1))
+    first = law.apply(entry)
+    law.apply(Entry(CreateVm("web", SMALL, Wanted.STOPPED), 0))
+    assert law.apply(entry) == first
+    assert law.cluster.vms["web"].state is State.STOPPED
+
+
+def test_a_forgotten_request_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "OUTCOMES_KEPT", 2)
+    law = told(register(1))
+    entry = Entry(CreateVm("web", SMALL), 0, RequestId("s", 1, base_index=1))
+    law.apply(entry)
+    for number in range(2, 4):
+        law.apply(Entry(StartVm("web"), 0, RequestId("s", number, law.index)))
+    law.apply(Entry(DeleteVm("web"), 0))
+    outcome = law.apply(entry)
+    assert isinstance(outcome, Rejected)
+    assert outcome.code is Code.REQUEST_FORGOTTEN
+    assert outcome.fixes
+    assert law.cluster.vms == {}
+
+
+def test_the_memory_is_as_long_as_promised() -> None:
+    cluster = Cluster()
+    for number in range(1, machine.OUTCOMES_KEPT + 10):
+        entry = Entry(StartVm("web"), 0, RequestId("s", number, number - 1))
+        cluster, _ = machine.apply(cluster, number, entry)
+    assert len(cluster.outcomes) == machine.OUTCOMES_KEPT
+    assert cluster.forgotten_index == 9
