@@ -1,0 +1,10 @@
+"""The replicated log: pysyncobj's Raft behind a journal, a transport and a guard of our own.
+
+"The paper" in this folder is D. Ongaro and J. Ousterhout, "In Search of an Understandable Consensus
+Algorithm" (extended version, 2014); "the thesis" is D. Ongaro, "Consensus: Bridging Theory and
+Practice" (2014).
+
+A message from a peer goes through `transport`, `engine` and `guard` to `core` (pysyncobj,
+corrected), and changes the `journal`. At the end of the tick the journal commits to the `store`;
+after that the messages leave, and after that the callers are told.
+"""

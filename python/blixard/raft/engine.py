@@ -1,0 +1,383 @@
+"""The engine: one node's part in the replicated log, without I/O, threads or a clock of its own.
+
+A driver feeds it messages with `receive` and calls `tick` soon after each, and every 20 ms anyway.
+All that a tick wrote is durable before any of its messages leaves and before any outcome is told.
+An engine that has raised is in an unknown state: the process must end, and start from its journal.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from blixard.raft import library, wire
+from blixard.raft.core import Core, Machine
+from blixard.raft.guard import Order
+from blixard.raft.outcome import (
+    Applied,
+    Done,
+    NotLeader,
+    Outcome,
+    OutcomeUnknown,
+    Refused,
+    Waiters,
+)
+from blixard.raft.recovery import recover
+from blixard.raft.store import Store
+from blixard.raft.wire import MAX_ENTRY_BYTES, Append, Change, Kind, Message
+from blixard.v1.raft_pb2 import RaftEnvelope, SnapshotChunk
+
+MAX_WAITING: Final = 10_000
+"""So many proposals may wait; then it is better to be refused than to be late."""
+
+_ROLES: Final = {
+    library.FOLLOWER: "follower",
+    library.CANDIDATE: "candidate",
+    library.LEADER: "leader",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RaftTimings:
+    """How long things take, and how much of the log is kept."""
+
+    heartbeat_ms: int = 100
+    election_min_ms: int = 1_000
+    """A follower that hears no leader for this long, at least, asks to be elected."""
+    election_max_ms: int = 2_000
+    """At most; a leader that hears no majority for this long steps down."""
+    proposal_timeout_ms: int = 10_000
+    snapshot_entries: int = 1_000
+    """So many applied entries after one snapshot the next is taken; as many are kept before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RaftStatus:
+    """What an engine knows about consensus."""
+
+    node_id: int
+    role: str
+    """`leader`, `follower` or `candidate`."""
+    term: int
+    leader_id: int | None
+    commit_index: int
+    applied_index: int
+    last_index: int
+    snapshot_index: int
+    members: tuple[tuple[int, str], ...]
+    """The configuration of this node's log: ids and addresses, in the order of the ids."""
+    heard_ms: dict[int, int]
+    """How long ago, in milliseconds, each other node was last heard from."""
+
+
+class Send(Protocol):
+    """The way to other nodes. Only buffers, and loses what it cannot deliver."""
+
+    def __call__(self, receiver: int, address: str, envelope: RaftEnvelope) -> None: ...
+
+
+class Uniform(Protocol):
+    """A source of chance; `random.Random` is one."""
+
+    def uniform(self, a: float, b: float, /) -> float: ...
+
+
+class RaftEngine:
+    """One node's replicated log. Single-threaded; raises what the store and the machine raise."""
+
+    def __init__(
+        self,
+        node_id: int,
+        store: Store,
+        machine: Machine,
+        send: Send,
+        clock: Callable[[], float],
+        random: Uniform,
+        timings: RaftTimings = RaftTimings(),
+    ) -> None:
+        """Open the journal that `bootstrap` or `join` began. `clock` is monotonic, in seconds.
+        Raises `CorruptJournal`, and `BlixardError` if the journal is another node's."""
+        self._journal = recover(store, node_id)
+        self._journal.open()
+        self._send = send
+        self._clock = clock
+        self._timings = timings
+        self._waiters = Waiters()
+        self._proposals: list[tuple[bytes, Done]] = []
+        self._changes: list[tuple[Change, Done]] = []
+        self._readers: list[Done] = []
+        self._barrier_is_under_way = False
+        self._outbox: list[tuple[int, RaftEnvelope]] = []
+        self._order = Order()
+        self._connections: dict[int, int] = {}
+        self._sequence = 0
+        self._heard_s: dict[int, float] = {}
+        self._outsiders: dict[int, str] = {}
+        self.wake: Callable[[], None] = lambda: None
+        """Called when a tick is worth while before the next one is due."""
+        self._enter()
+        self._core = Core(
+            self._journal,
+            machine,
+            port=self,
+            clock=clock,
+            uniform=random.uniform,
+            heartbeat_s=timings.heartbeat_ms / 1000,
+            election_s=(timings.election_min_ms / 1000, timings.election_max_ms / 1000),
+        )
+
+    # What others ask of this node.
+
+    def propose(self, entry: bytes, done: Done) -> None:
+        """Append a command, if this node leads. `done` is called exactly once, in a later tick."""
+        if len(entry) > MAX_ENTRY_BYTES:
+            limit_kib = MAX_ENTRY_BYTES // 1024
+            self._decide(done, Refused(f"a command has at most {limit_kib} KiB"))
+        elif len(self._waiters) + len(self._proposals) >= MAX_WAITING:
+            self._decide(done, Refused(f"{MAX_WAITING} commands wait already; try again later"))
+        else:
+            self._proposals.append((entry, done))
+            self.wake()
+
+    def barrier(self, done: Done) -> None:
+        """Call `done` with `Applied` once all that was committed before this call is applied here:
+        what is read then is linearizable. Readers who arrive while a barrier is under way share
+        the next one, for that one might have been committed before they came."""
+        self._readers.append(done)
+        self.wake()
+
+    def add_member(self, node_id: int, address: str, done: Done) -> None:
+        """Add a voter, reached at `address`. Refused while another change is not committed."""
+        self._changes.append((Change(add=True, node_id=node_id, address=address), done))
+        self.wake()
+
+    def remove_member(self, node_id: int, done: Done) -> None:
+        """Remove a voter. Refused while another change is not committed, and for the leader
+        itself: it must transfer its leadership first, and its successor removes it."""
+        self._changes.append((Change(add=False, node_id=node_id, address=""), done))
+        self.wake()
+
+    def transfer_leadership(self) -> int | None:
+        """Ask the member that is least behind to lead, and return its id; None if this node does
+        not lead or no other member has the whole log. Whether it worked is seen in `status`."""
+        self._enter()
+        successor = self._core.ask_to_lead()
+        self.wake()
+        return successor
+
+    def status(self) -> RaftStatus:
+        """What is known now."""
+        core, journal, now_s = self._core, self._journal, self._clock()
+        return RaftStatus(
+            node_id=core.self_id,
+            role=_ROLES[core.role],
+            term=core.term,
+            leader_id=core.leader_id,
+            commit_index=journal.commit_index,
+            applied_index=core.applied_index,
+            last_index=journal.last_index,
+            snapshot_index=journal.snapshot_index,
+            members=tuple(core.members.items()),
+            heard_ms={
+                node: round((now_s - heard_s) * 1000)
+                for node, heard_s in sorted(self._heard_s.items())
+                if node in core.members
+            },
+        )
+
+    # What the driver does.
+
+    def receive(self, envelope: RaftEnvelope) -> str | None:
+        """Take in a message. Returns why its sender is refused, if it is: it should stop."""
+        self._enter()
+        sender = envelope.sender
+        refusal = self._refusal(envelope)
+        configuration = max(self._journal.last_change(), self._journal.snapshot_index)
+        if refusal is not None or not self._order.is_next(envelope, configuration):
+            return refusal
+        message = _open(envelope)
+        if message is None:
+            return "a message that cannot be understood"
+        if sender not in self._core.members:
+            # A leader may be newer than this log; whoever asks for a vote must be known here.
+            if not isinstance(message, Append | SnapshotChunk) or envelope.term < self._core.term:
+                return f"node {sender} is not a member of this cluster"
+            self._outsiders = {sender: envelope.sender_address}
+        self._heard_s[sender] = self._clock()
+        if isinstance(message, SnapshotChunk):
+            self._core.receive_chunk(sender, envelope.term, message)
+        else:
+            self._core.receive(sender, envelope.term, message)
+        self.wake()
+        return None
+
+    def connected(self, node_id: int) -> None:
+        """A new connection to a node is open: what was sent before may be lost, and what is sent
+        from now on is newer than all that."""
+        self._connections[node_id] = self._connections.get(node_id, 0) + 1
+        self._core.replicator.reconnected(node_id)
+        self.wake()
+
+    def tick(self) -> None:
+        """Do what is due: elections, heartbeats, proposals, commits. Then make it durable, let the
+        messages leave, and tell the outcomes."""
+        self._enter()
+        self._waiters.expire(self._clock())
+        self._advance()
+        if self._core.leads and len(self._core.members) == 1:
+            # A majority of one: what is durable now is committed.
+            self._advance()
+        self._waiters.tell()
+
+    def stop(self) -> None:
+        """Tell all who wait that the outcome is unknown. The store is closed by its owner."""
+        for _, done in [*self._proposals, *self._changes]:
+            self._waiters.decided(done, NotLeader(None))
+        for done in self._readers:
+            self._waiters.decided(done, NotLeader(None))
+        self._proposals, self._changes, self._readers = [], [], []
+        self._waiters.abandon("this node is stopping")
+        self._waiters.tell()
+
+    # How a tick goes.
+
+    def _enter(self) -> None:
+        library.lend_clock(self._clock)
+
+    def _advance(self) -> None:
+        committed = self._journal.commit_index
+        self._core.doTick()
+        self._append_changes()
+        self._append_proposals()
+        self._append_barrier()
+        if self._core.leads:
+            self._core.replicate(heartbeat=self._journal.commit_index > committed)
+        applied_since = self._core.applied_index - self._journal.snapshot_index
+        if applied_since >= self._timings.snapshot_entries:
+            self._core.compact(keep=self._timings.snapshot_entries)
+        self._journal.flush()
+        self._let_leave()
+
+    def _append_proposals(self) -> None:
+        proposals, self._proposals = self._proposals, []
+        for entry, done in proposals:
+            self._append(bytes([Kind.COMMAND]) + entry, done)
+
+    def _append_changes(self) -> None:
+        changes, self._changes = self._changes, []
+        for change, done in changes:
+            reason = self._objection(change) if self._core.leads else None
+            if reason is not None:
+                self._waiters.decided(done, Refused(reason))
+            else:
+                self._append(wire.membership_entry(change), done)
+
+    def _append_barrier(self) -> None:
+        if not self._readers or (self._core.leads and self._barrier_is_under_way):
+            return
+        readers, self._readers = self._readers, []
+
+        def passed(outcome: Outcome) -> None:
+            self._barrier_is_under_way = False
+            for done in readers:
+                done(outcome)
+            self.wake()
+
+        self._barrier_is_under_way = True
+        self._append(bytes([Kind.EMPTY]), passed)
+
+    def _append(self, data: bytes, done: Done) -> None:
+        if not self._core.leads:
+            self._waiters.decided(done, NotLeader(self._core.leader_id))
+            return
+        deadline_s = self._clock() + self._timings.proposal_timeout_ms / 1000
+        self._waiters.expect(self._core.append(data), self._core.term, deadline_s, done)
+
+    def _objection(self, change: Change) -> str | None:
+        """Why a change of the configuration cannot be made now."""
+        members = self._core.members
+        node = f"node {change.node_id}"
+        if not self._core.may_change_members():
+            return "the change of members before this one is not committed yet; try again"
+        if change.add and change.node_id in members:
+            return f"{node} is a member already, at {members[change.node_id]}"
+        if change.add and change.address in members.values():
+            return f"another member has the address {change.address}"
+        if not change.add and change.node_id not in members:
+            return f"{node} is not a member"
+        if not change.add and change.node_id == self._core.self_id:
+            others = ", ".join(str(member) for member in members if member != change.node_id)
+            if not others:
+                return f"{node} is the only member"
+            return f"{node} leads; another one ({others}) must take the lead before it can leave"
+        return None
+
+    def _decide(self, done: Done, outcome: Refused) -> None:
+        self._waiters.decided(done, outcome)
+        self.wake()
+
+    # What the core tells.
+
+    def send(self, receiver: int, message: Message | SnapshotChunk) -> None:
+        """Put a message into its envelope. The term is that of now, not of when it leaves."""
+        self._sequence += 1
+        envelope = RaftEnvelope(
+            cluster_id=self._journal.cluster_id,
+            sender=self._core.self_id,
+            receiver=receiver,
+            sender_address=self._core.members.get(self._core.self_id, ""),
+            term=self._core.term,
+            epoch=(self._journal.opened << 32) + self._connections.get(receiver, 0),
+            sequence=self._sequence,
+        )
+        if isinstance(message, SnapshotChunk):
+            envelope.snapshot.CopyFrom(message)
+        else:
+            envelope.message = wire.encode(message)
+        self._outbox.append((receiver, envelope))
+
+    def applied(self, index: int, term: int, result: object) -> None:
+        """An entry is applied."""
+        self._waiters.applied(index, term, result, self._core.leader_id)
+
+    def skipped(self, index: int) -> None:
+        """A snapshot took the place of entries."""
+        self._waiters.skipped(index)
+
+    def _let_leave(self) -> None:
+        assert self._journal.is_durable
+        outbox, self._outbox = self._outbox, []
+        for receiver, envelope in outbox:
+            address = self._core.members.get(receiver) or self._outsiders.get(receiver)
+            if address:
+                self._send(receiver, address, envelope)
+
+    def _refusal(self, envelope: RaftEnvelope) -> str | None:
+        if envelope.cluster_id != self._journal.cluster_id:
+            return "this node belongs to another cluster"
+        if envelope.receiver != self._core.self_id:
+            return f"this is node {self._core.self_id}, not node {envelope.receiver}"
+        return None
+
+
+def _open(envelope: RaftEnvelope) -> Message | SnapshotChunk | None:
+    """What is in the envelope, or None if no correct member could have sent it."""
+    match envelope.WhichOneof("payload"):
+        case "snapshot":
+            return envelope.snapshot
+        case "message":
+            message = wire.decode(envelope.message)
+            is_unsound = isinstance(message, Append) and not message.is_sound()
+            return None if is_unsound else message
+        case _:
+            return None
+
+
+__all__ = [
+    "Applied",
+    "NotLeader",
+    "OutcomeUnknown",
+    "RaftEngine",
+    "RaftStatus",
+    "RaftTimings",
+    "Refused",
+]
