@@ -83,6 +83,10 @@ let
     enable = true;
     nodeId = 1;
     bootstrap = true;
+    peers = [
+      "2:[fd00::2]:7001"
+      "3:node-c:7001"
+    ];
   };
   joiner = {
     enable = true;
@@ -123,10 +127,6 @@ in
       // {
         bind = "[::]:7001";
         advertise = "node-a:7001";
-        peers = [
-          "2:[fd00::2]:7001"
-          "3:node-c:7001"
-        ];
       }
     );
     process = withoutVmUnits (joiner // { driver = "process"; });

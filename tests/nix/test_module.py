@@ -114,10 +114,12 @@ def test_options_become_a_configuration_that_the_daemon_reads(
     )
 
 
-def test_founder_without_peers_founds(evaluate: Evaluate, tmp_path: Path) -> None:
+def test_founder_founds_though_it_has_peers(evaluate: Evaluate, tmp_path: Path) -> None:
     file = tmp_path / "blixard.toml"
     file.write_text(toml(evaluate("founder")["settings"]))
-    assert config.load(file, {}).founding is True
+    founder = config.load(file, {})
+    assert founder.peers == ((2, "[fd00::2]:7001"), (3, "node-c:7001"))
+    assert founder.founding is True
 
 
 def toml(table: Mapping[str, Any], path: str = "") -> str:
