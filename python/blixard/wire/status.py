@@ -1,9 +1,9 @@
 """How a refusal travels: a gRPC status for its class, the whole of it in the trailing metadata."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import wraps
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 import grpc
 
@@ -50,9 +50,10 @@ def status_of(code: Code) -> grpc.StatusCode:
     return _STATUS.get(code, grpc.StatusCode.FAILED_PRECONDITION)
 
 
-def refusal_in(failed: grpc.aio.AioRpcError) -> Refused | None:
+def refusal_in(failed: grpc.RpcError) -> Refused | None:
     """The refusal that a failed call carries; None if the call failed on its way."""
-    carried = failed.trailing_metadata().get(ERROR_KEY)
+    metadata = cast("Iterable[tuple[str, str | bytes]]", failed.trailing_metadata() or ())
+    carried = dict(metadata).get(ERROR_KEY)
     if not isinstance(carried, bytes):
         return None
     error = pb.Error.FromString(carried)

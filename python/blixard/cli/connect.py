@@ -1,0 +1,121 @@
+"""From the flags to a client, and from what the client says to what the user reads."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from blixard.cli.failure import Failure, failure, tell
+from blixard.cli.lazy import nearest
+from blixard.cli.terminal import Options
+from blixard.errors import Code
+from blixard.model import Fix
+
+if TYPE_CHECKING:
+    from blixard.wire.client import CallFailed, Client
+
+SOCKET: Final = Path("/run/blixard/api.sock")
+READ_MS: Final = 10_000
+CHANGE_MS: Final = 30_000
+
+_ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}|unix:/.+")
+
+
+def addresses(options: Options) -> tuple[str, ...]:
+    """Where the cluster is asked: --address, else BLIXARD_ADDRESS, else this host's socket.
+
+    Raises `Failure` (BLX-5001) if there is none, and for an address of a wrong form.
+    """
+    said = os.environ.get("BLIXARD_ADDRESS", "")
+    if options.addresses:
+        source, found = "--address", options.addresses
+    elif said.replace(",", " ").strip():
+        source, found = "BLIXARD_ADDRESS", tuple(said.replace(",", " ").split())
+    elif SOCKET.exists():
+        source, found = "this host", (f"unix:{SOCKET}",)
+    else:
+        raise Failure(
+            failure(
+                Code.NO_ADDRESS, "no address to ask", why="none was given, and no node runs here"
+            ).rejected,
+            facts=(
+                "--address        not given",
+                "BLIXARD_ADDRESS  not set",
+                f"{SOCKET}  not there",
+            ),
+        )
+    for address in found:
+        if not _ADDRESS.fullmatch(address):
+            message = f'{source}: "{address}" is no address'
+            raise failure(Code.BAD_ARGUMENT, message, fix="write HOST:PORT or unix:/PATH")
+    options.trace(f"{source}: {', '.join(found)}")
+    return found
+
+
+@contextmanager
+def connected(options: Options, timeout_ms: int = READ_MS) -> Iterator["Client"]:
+    """A client for the verb's duration; its refusals leave as `Failure`."""
+    asked = addresses(options)
+    from blixard.wire.client import CallFailed, Client
+    from blixard.wire.request_id import parse_request_id
+
+    try:
+        repeated = parse_request_id(options.request_id) if options.request_id else None
+    except ValueError as error:
+        message = f'--request-id: "{options.request_id}" is none'
+        raise failure(Code.BAD_ARGUMENT, message, fix=str(error)) from error
+    with Client(
+        asked,
+        timeout_ms=options.timeout_ms or timeout_ms,
+        request_id=repeated,
+        trace=options.trace,
+        notice=options.talk,
+    ) as client:
+        try:
+            yield client
+        except CallFailed as failed:
+            raise told(failed, client) from failed
+
+
+def for_each(
+    names: Sequence[str], act: Callable[[str], None], client: "Client", options: Options
+) -> None:
+    """Act for every name, whatever becomes of the others; ends the command with the exit code of
+    the first failure."""
+    from blixard.wire.client import CallFailed
+
+    first = 0
+    for name in names:
+        try:
+            act(name)
+        except (CallFailed, Failure) as raised:
+            failed = raised if isinstance(raised, Failure) else told(raised, client)
+            tell(failed, options)
+            first = first or failed.rejected.code.exit_status
+    if first:
+        raise click.exceptions.Exit(first)
+
+
+def told(failed: "CallFailed", client: "Client") -> Failure:
+    """A client's refusal in the user's words: with the name that was probably meant, or with the
+    command that repeats what got lost."""
+    from dataclasses import replace
+
+    from blixard.wire.client import CallFailed
+
+    rejected = failed.rejected
+    if rejected.code is Code.NO_SUCH_VM:
+        _, _, quoted = rejected.message.partition('"')
+        try:
+            known = [vm.name for vm in client.list_vms(stale=True).vms]
+        except CallFailed:
+            known = []
+        near = nearest(quoted.rstrip('"'), known)
+        if near:
+            meant = Fix(f'did you mean "{near}"?', f"blixard vm status {near}")
+            rejected = replace(rejected, fixes=(meant, *rejected.fixes))
+    return Failure(rejected, facts=failed.facts, request_id=failed.request_id)

@@ -1,0 +1,357 @@
+"""The cluster as a caller sees it: finds the node that leads, and repeats what it asks safely.
+
+Synchronous, for the command line. A change is sent under a request id, so that a repetition gets
+the first outcome and never acts twice. What could not be settled in time is told as such.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Self, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from blixard.errors import Code
+from blixard.model import Fix, Rejected
+from blixard.v1 import blixard_pb2 as pb
+from blixard.wire.request_id import format_request_id
+from blixard.wire.status import refusal_in
+
+MAX_HOPS: Final = 3
+"""How often one round follows a node's word about who leads."""
+ATTEMPT_MS: Final = 5_000
+"""The longest a single node is waited for, if others may answer instead."""
+FIRST_PAUSE_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 1.0
+_OPTIONS: Final = (
+    # Nodes are reached directly, whatever proxy the shell's environment names for the web.
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+)
+
+_Response = TypeVar("_Response", bound=Message)
+_Change = (
+    pb.CreateVmRequest
+    | pb.StartVmRequest
+    | pb.StopVmRequest
+    | pb.RestartVmRequest
+    | pb.DeleteVmRequest
+    | pb.LeaveClusterRequest
+)
+
+
+class CallFailed(Exception):  # noqa: N818 - it is an answer, not an error of ours
+    """A call had no success. `facts` tells what each address answered, one line each; `request_id`
+    names the change, so that it can be repeated."""
+
+    def __init__(
+        self, rejected: Rejected, *, facts: tuple[str, ...] = (), request_id: str = ""
+    ) -> None:
+        super().__init__(rejected.message)
+        self.rejected = rejected
+        self.facts = facts
+        self.request_id = request_id
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[_Response]):
+    """One procedure, and how it may be asked."""
+
+    method: str
+    answer: type[_Response]
+    changes: bool = False
+    """It must not act twice, so it matters whether a lost attempt had been sent."""
+    patient: bool = False
+    """It may take long where it is answered (a flake is locked), so it is not asked elsewhere."""
+
+
+LIST_VMS: Final = Call("ClusterService/ListVms", pb.ListVmsResponse)
+VM_STATUS: Final = Call("ClusterService/GetVmStatus", pb.GetVmStatusResponse)
+CLUSTER_STATUS: Final = Call("ClusterService/GetClusterStatus", pb.GetClusterStatusResponse)
+RAFT_STATUS: Final = Call("BlixardService/GetRaftStatus", pb.GetRaftStatusResponse)
+OPEN_SESSION: Final = Call("ClusterService/OpenSession", pb.OpenSessionResponse)
+CREATE_VM: Final = Call("ClusterService/CreateVm", pb.ChangeResponse, changes=True, patient=True)
+START_VM: Final = Call("ClusterService/StartVm", pb.ChangeResponse, changes=True)
+STOP_VM: Final = Call("ClusterService/StopVm", pb.ChangeResponse, changes=True)
+RESTART_VM: Final = Call("ClusterService/RestartVm", pb.ChangeResponse, changes=True)
+DELETE_VM: Final = Call("ClusterService/DeleteVm", pb.ChangeResponse, changes=True)
+LEAVE: Final = Call(
+    "ClusterService/LeaveCluster", pb.LeaveClusterResponse, changes=True, patient=True
+)
+JOIN_THROUGH: Final = Call("ClusterService/JoinThrough", pb.JoinThroughResponse, changes=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Miss:
+    """One address did not serve the call."""
+
+    said: str
+    rejected: Rejected | None = None
+    """Its own words, if it answered at all."""
+    leader: str = ""
+    maybe_applied: bool = False
+
+
+class Client:
+    """Calls to one cluster through any of `addresses` (`host:port` or `unix:/path`).
+
+    Every call raises `CallFailed`: at once if it is refused, after `timeout_ms` if no node could
+    serve it. `trace` is told of every attempt, `notice` once when a call has to be repeated.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        *,
+        timeout_ms: int,
+        request_id: pb.RequestId | None = None,
+        trace: Callable[[str], None] = lambda _: None,
+        notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._addresses = list(dict.fromkeys(addresses))
+        self._members: list[str] = []
+        self._leader = ""
+        self._timeout_ms = timeout_ms
+        self._channels: dict[str, grpc.Channel] = {}
+        self._answered: set[str] = set()
+        self._next_request = request_id
+        self._trace = trace
+        self._notice = notice
+        self.request_id = ""
+        """The id of the last change that was asked for."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for address in list(self._channels):
+            self._hang_up(address)
+
+    # --- what can be asked ----------------------------------------------------------------------
+
+    def list_vms(self, *, stale: bool = False) -> pb.ListVmsResponse:
+        return self._settled(LIST_VMS, pb.ListVmsRequest(stale=stale))
+
+    def vm_status(self, name: str, *, stale: bool = False) -> pb.GetVmStatusResponse:
+        return self._settled(VM_STATUS, pb.GetVmStatusRequest(name=name, stale=stale))
+
+    def cluster_status(self, *, stale: bool = False) -> pb.GetClusterStatusResponse:
+        return self._settled(CLUSTER_STATUS, pb.GetClusterStatusRequest(stale=stale))
+
+    def raft_status(self) -> pb.GetRaftStatusResponse:
+        """The consensus state of whichever node answers first."""
+        return self._settled(RAFT_STATUS, pb.GetRaftStatusRequest())
+
+    def create_vm(self, request: pb.CreateVmRequest) -> pb.ChangeResponse:
+        return self._change(CREATE_VM, request)
+
+    def start_vm(self, request: pb.StartVmRequest) -> pb.ChangeResponse:
+        return self._change(START_VM, request)
+
+    def stop_vm(self, request: pb.StopVmRequest) -> pb.ChangeResponse:
+        return self._change(STOP_VM, request)
+
+    def restart_vm(self, request: pb.RestartVmRequest) -> pb.ChangeResponse:
+        return self._change(RESTART_VM, request)
+
+    def delete_vm(self, request: pb.DeleteVmRequest) -> pb.ChangeResponse:
+        return self._change(DELETE_VM, request)
+
+    def leave_cluster(self, request: pb.LeaveClusterRequest) -> pb.LeaveClusterResponse:
+        return self._change(LEAVE, request)
+
+    def join_through(self, address: str) -> pb.JoinThroughResponse:
+        """Tell the node at the first address, and no other, to join; asked once, without an id."""
+        asked = self._addresses[0]
+        request = pb.JoinThroughRequest(address=address)
+        answer = self._ask(asked, JOIN_THROUGH, request, time.monotonic() + self._timeout_ms / 1000)
+        if isinstance(answer, _Miss):
+            raise self._failure({asked: answer}, maybe_applied=answer.maybe_applied)
+        return answer
+
+    def learn_members(self) -> None:
+        """Remember where the cluster's nodes are, so that the loss of one leaves others to ask."""
+        deadline = time.monotonic() + ATTEMPT_MS / 1000
+        request = pb.GetClusterStatusRequest(stale=True)
+        for address in self._candidates():
+            try:
+                answer = self._ask(address, CLUSTER_STATUS, request, deadline)
+            except CallFailed:
+                continue
+            if not isinstance(answer, _Miss):
+                self._members = [node.address for node in answer.nodes]
+                return
+
+    # --- how it is asked ------------------------------------------------------------------------
+
+    def _change(self, call: Call[_Response], request: _Change) -> _Response:
+        """Ask for a change under the next request id."""
+        if self._next_request is None:
+            opened = self._settled(OPEN_SESSION, pb.OpenSessionRequest())
+            self._next_request = pb.RequestId(
+                session=opened.session, number=1, base_index=opened.base_index
+            )
+            self.learn_members()
+        request.request_id.CopyFrom(self._next_request)
+        self.request_id = format_request_id(request.request_id)
+        self._next_request.number += 1
+        self._trace(f"request id {self.request_id}")
+        return self._settled(call, request)
+
+    def _settled(self, call: Call[_Response], request: Message) -> _Response:
+        """Ask round after round until a node serves the call, or the time is over."""
+        deadline = time.monotonic() + self._timeout_ms / 1000
+        pause_s = FIRST_PAUSE_S
+        maybe_applied = False
+        while True:
+            misses: dict[str, _Miss] = {}
+            for address, answer in self._round(call, request, deadline):
+                if not isinstance(answer, _Miss):
+                    self._leader = address
+                    return answer
+                misses[address] = answer
+                maybe_applied |= answer.maybe_applied
+            if time.monotonic() + pause_s >= deadline:
+                raise self._failure(misses, maybe_applied)
+            if pause_s == FIRST_PAUSE_S:
+                self._notice(f"no node can serve this yet; trying for {self._timeout_ms // 1000} s")
+            if not self._members and any(miss.rejected for miss in misses.values()):
+                self.learn_members()
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _round(
+        self, call: Call[_Response], request: Message, deadline: float
+    ) -> Iterator[tuple[str, _Response | _Miss]]:
+        """Ask every known address once, and after each whoever it says leads."""
+        asked: set[str] = set()
+        for candidate in self._candidates():
+            address, hops = candidate, 0
+            while address and address not in asked and hops <= MAX_HOPS:
+                asked.add(address)
+                answer = self._ask(address, call, request, deadline)
+                yield address, answer
+                address, hops = (answer.leader if isinstance(answer, _Miss) else ""), hops + 1
+
+    def _candidates(self) -> list[str]:
+        known = [self._leader, *self._addresses, *self._members]
+        return [address for address in dict.fromkeys(known) if address]
+
+    def _ask(
+        self, address: str, call: Call[_Response], request: Message, deadline: float
+    ) -> _Response | _Miss:
+        """One attempt at one address. Raises `CallFailed` if the call is refused for good."""
+        if call.changes and address not in self._answered:
+            # Once a harmless call was answered, a lost attempt can be told from one never sent.
+            reached = self._ask(address, RAFT_STATUS, pb.GetRaftStatusRequest(), deadline)
+            if isinstance(reached, _Miss) and reached.rejected is None:
+                return reached
+        began = time.monotonic()
+        left_s = max(deadline - began, 0.001)
+        alone = call.patient or len(self._candidates()) == 1
+        timeout_s = left_s if alone else min(left_s, ATTEMPT_MS / 1000)
+        answer: _Response | _Miss
+        try:
+            answer = self._procedure(address, call)(request, timeout=timeout_s)
+            self._answered.add(address)
+            outcome = "ok"
+        except grpc.RpcError as error:
+            answer = self._missed(address, call, error, timeout_s)
+            outcome = answer.said
+        elapsed_ms = round((time.monotonic() - began) * 1000)
+        self._trace(f"{address} {call.method.partition('/')[2]}: {outcome} ({elapsed_ms} ms)")
+        return answer
+
+    def _procedure(self, address: str, call: Call[_Response]) -> Callable[..., _Response]:
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = self._channels[address] = grpc.insecure_channel(address, options=_OPTIONS)
+        return channel.unary_unary(
+            f"/blixard.v1.{call.method}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=call.answer.FromString,
+        )
+
+    def _hang_up(self, address: str) -> None:
+        self._answered.discard(address)
+        channel = self._channels.pop(address, None)
+        if channel is not None:
+            channel.close()
+
+    def _missed(
+        self, address: str, call: Call[Any], error: grpc.RpcError, timeout_s: float
+    ) -> _Miss:
+        """What an error means: ask again or elsewhere, or, as `CallFailed`, never."""
+        refused = refusal_in(error)
+        if refused is not None:
+            self._answered.add(address)
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise CallFailed(refused.rejected, request_id=self.request_id)
+            return _Miss(
+                said=f"answers: {refused.rejected.message}",
+                rejected=refused.rejected,
+                leader=refused.leader_address,
+                maybe_applied=refused.maybe_applied,
+            )
+        sent = call.changes and address in self._answered
+        match error.code():
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                self._hang_up(address)
+                return _Miss(f"no answer in {timeout_s:.1f} s", maybe_applied=sent)
+            case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED | grpc.StatusCode.UNKNOWN:
+                self._hang_up(address)
+                return _Miss(_in_words(error.details() or ""), maybe_applied=sent)
+            case _:
+                what = error.details() or error.code().name
+                why = "it may run another release, or be no Blixard node"
+                raise CallFailed(
+                    Rejected(Code.INTERNAL, f"{address} cannot serve this: {what}", why=why)
+                )
+
+    def _failure(self, misses: dict[str, _Miss], maybe_applied: bool) -> CallFailed:
+        """All attempts were in vain: say why, address by address."""
+        width = max((len(address) for address in misses), default=0)
+        facts = tuple(f"{address:{width}}  {miss.said}" for address, miss in misses.items())
+        request_id = self.request_id if maybe_applied else ""
+        rejected = self._why(list(misses.values()), maybe_applied)
+        return CallFailed(rejected, facts=facts, request_id=request_id)
+
+    def _why(self, misses: list[_Miss], maybe_applied: bool) -> Rejected:
+        answers = [miss.rejected for miss in misses if miss.rejected is not None]
+        if maybe_applied:
+            return Rejected(
+                Code.OUTCOME_UNKNOWN,
+                "it is not known whether the change took effect",
+                why="a node may have accepted it before its answer was lost",
+            )
+        if not answers:
+            return Rejected(
+                Code.NO_ROUTE,
+                "no node answers" if len(misses) > 1 else "the node does not answer",
+                why="the daemon may be down, or the address wrong",
+                fixes=(
+                    Fix("on the node", "systemctl status blixard"),
+                    Fix("ask another node", "blixard --address HOST:PORT cluster status"),
+                ),
+            )
+        if len(self._members) < 2:
+            return answers[-1]
+        needed = len(self._members) // 2 + 1
+        return Rejected(
+            Code.NO_LEADER,
+            f"no leader: {len(answers)} of {len(self._members)} nodes answer, {needed} are needed",
+            why="a change, and an answer that can be relied on, needs a majority",
+            fixes=(Fix("the last known picture", "blixard vm list --stale"),),
+        )
+
+
+def _in_words(details: str) -> str:
+    """The cause in gRPC's account of a failed connection."""
+    lowered = details.lower()
+    for cause in ("connection refused", "permission denied", "no such file", "no route to host"):
+        if cause in lowered:
+            return cause
+    if "dns" in lowered or "name resolution" in lowered:
+        return "the name is not known"
+    return details.rpartition(": ")[2] or "the connection was lost"
