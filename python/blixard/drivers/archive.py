@@ -34,10 +34,8 @@ def unpack(content: bytes, digest: str, target: Path) -> None:
         with tarfile.open(fileobj=io.BytesIO(_inflate(content)), mode="r:") as archive:
             members = archive.getmembers()
             _check(members)
-            archive.extractall(target, members, filter="data")
-    except tarfile.FilterError as attack:
-        raise ArchiveError(f"the packed source was refused: {attack}") from attack
-    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as damage:
+            _extract(archive, members, target)
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, KeyError) as damage:
         raise ArchiveError(f"the packed source cannot be unpacked: {damage}") from damage
 
 
@@ -53,22 +51,53 @@ def _inflate(content: bytes) -> bytes:
 
 
 def _check(members: list[tarfile.TarInfo]) -> None:
-    """Refuse what tarfile's own filter (PEP 706) lets pass or repairs. It has been got round before
-    by writing through links, so here no member lies behind a link at all."""
+    """Refuse what has no place in a source. No member may lie behind a link or another file, so that
+    nothing can be written through one."""
     if len(members) > MAX_MEMBERS:
         raise ArchiveError(f"the packed source holds more than {MAX_MEMBERS} files")
-    if sum(member.size for member in members) > MAX_UNPACKED_BYTES:
-        raise ArchiveError(f"the source unpacks to more than {MAX_UNPACKED_BYTES} bytes")
-    links = {PurePosixPath(member.name) for member in members if member.issym()}
-    seen: set[PurePosixPath] = set()
+    seen: dict[PurePosixPath, bool] = {}
     for member in members:
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts:
             raise ArchiveError(f"the packed source names '{member.name}', which is outside of it")
         if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
             raise ArchiveError(f"'{member.name}' in the packed source is a device or a pipe")
-        if links.intersection(path.parents) or (path in seen and not member.isdir()):
-            raise ArchiveError(f"'{member.name}' in the packed source lies behind another member")
-        if member.islnk() and PurePosixPath(member.linkname) not in seen - links:
+        if path in seen and not (member.isdir() and seen[path]):
+            raise ArchiveError(f"'{member.name}' is in the packed source twice")
+        seen[path] = member.isdir()
+    for path in seen:
+        if not all(seen.get(parent, True) for parent in path.parents):
+            raise ArchiveError(f"'{path}' in the packed source lies behind another member")
+
+
+def _extract(archive: tarfile.TarFile, members: list[tarfile.TarInfo], target: Path) -> None:
+    """Write members that were checked: only their names, contents and whether they can be run."""
+    left_bytes = MAX_UNPACKED_BYTES
+    for member in members:
+        path = target / member.name
+        if member.isdir():
+            path.mkdir(parents=True, exist_ok=True)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if member.issym():
+            path.symlink_to(member.linkname)
+            continue
+        # What is linked to is looked up within the archive, and copied.
+        file = archive.extractfile(member)
+        assert file is not None
+        data = file.read()
+        left_bytes -= len(data)
+        if left_bytes < 0:
+            raise ArchiveError(f"the source unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+        path.write_bytes(data)
+        path.chmod(0o755 if member.mode & 0o100 else 0o644)
+    for member in members:
+        if member.issym() and not _lies_within(target / member.name, target):
             raise ArchiveError(f"'{member.name}' in the packed source links out of it")
-        seen.add(path)
+
+
+def _lies_within(link: Path, target: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(target.resolve())
+    except RuntimeError:  # a loop
+        return False

@@ -40,7 +40,7 @@ def machine_id(data_dir: Path) -> str:
 
 
 def capacity(reserve_memory_mib: int = 0) -> Capacity:
-    """What this host can give to VMs: the CPUs that this process may use (sched_setaffinity(2)), and
+    """What this host can give to VMs: the CPUs on which this process may run, and
     its memory less `reserve_memory_mib`."""
     memory_mib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MIB
     return Capacity(len(os.sched_getaffinity(0)), max(0, memory_mib - reserve_memory_mib))

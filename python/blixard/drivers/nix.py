@@ -77,11 +77,15 @@ class _Build:
         self.lines.extend(plain(line) for line in lines)
 
     def explain(self, headline: str) -> str:
-        """The headline, and the end of the output from where it first speaks of an error."""
+        """The headline, and the end of the output. If it speaks of an error before that, its lines
+        from there on come first: what is named first is the cause as often as not."""
         lines = list(self.lines)
-        first = next((i for i, line in enumerate(lines) if _WRONG.search(line)), 0)
+        first = next((i for i, line in enumerate(lines) if _WRONG.search(line)), len(lines))
+        if first < len(lines) - _SHOWN_LINES:
+            half = _SHOWN_LINES // 2
+            lines = [*lines[first : first + half - 1], "...", *lines[-half:]]
         limit_bytes = _REASON_LIMIT_BYTES - len(headline.encode()) - 1
-        excerpt = tail(lines[first:], _SHOWN_LINES, limit_bytes)
+        excerpt = tail(lines, _SHOWN_LINES, limit_bytes)
         return f"{headline}\n{excerpt}" if excerpt else headline
 
 

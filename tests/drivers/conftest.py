@@ -1,0 +1,39 @@
+"""Tests of drivers are coroutines: they run on a loop, as the daemon does."""
+
+import asyncio
+import inspect
+import logging
+from typing import Any
+
+import pytest
+
+TEST_S = 60
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine. A defect that a driver reports to the loop fails it."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    defects: list[dict[str, Any]] = []
+
+    async def run() -> None:
+        test = asyncio.current_task()
+        assert test is not None
+
+        def note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            defects.append(context)
+            test.cancel()
+
+        asyncio.get_running_loop().set_exception_handler(note)
+        async with asyncio.timeout(TEST_S):
+            await pyfuncitem.obj(**arguments)
+
+    try:
+        asyncio.run(run())
+    finally:
+        for defect in defects:
+            logging.error("%s", defect.get("message"), exc_info=defect.get("exception"))
+    assert not defects, "a driver has reported a defect"
+    return True
