@@ -116,3 +116,65 @@ def test_bytes_of_another_release_are_refused() -> None:
     value = msgspec.msgpack.decode(VALID[0])[1]
     for version in (0, 2, 99, "1", None, [1]):
         refused(msgspec.msgpack.encode([version, value]))
+
+
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=3),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+        max_leaves=8,
+    )
+)
+def test_values_of_another_kind_are_refused(value: Any) -> None:
+    refused(msgspec.msgpack.encode(value))
+    if value != {}:  # an empty cluster: every field has a default
+        refused(msgspec.msgpack.encode([codec.VERSION, value]))
+
+
+def start(**fields: Any) -> bytes:
+    command = {"_type": "StartVm", "name": "web"}
+    entry = {"command": command, "at_ms": 1, "request": None, **fields}
+    return msgspec.msgpack.encode([codec.VERSION, entry])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\x91" * 100_000, id="nested-too-deep"),
+        pytest.param(start(at_ms=float("inf")), id="infinity-for-an-integer"),
+        pytest.param(start(at_ms=1.5), id="fraction-for-an-integer"),
+        pytest.param(start(at_ms="12"), id="text-for-an-integer"),
+        pytest.param(start(at_ms=True), id="truth-for-an-integer"),
+        pytest.param(start(command={"_type": "StartVm", "name": 7}), id="number-for-a-name"),
+        pytest.param(
+            start(command={"_type": "SettleNode", "node_id": 1, "is_member": "false"}),
+            id="text-for-a-truth",
+        ),
+        pytest.param(
+            start(
+                command={
+                    "_type": "CreateVm",
+                    "name": "web",
+                    "spec": {
+                        "source": {"_type": "StoreSource", "path": "/nix/store/x"},
+                        "vcpus": 1,
+                        "memory_mib": 1,
+                    },
+                    "content": 2**50,
+                }
+            ),
+            id="number-for-bytes",
+        ),
+        pytest.param(start(newer="field"), id="a-field-of-a-newer-release"),
+        pytest.param(
+            start(command={"_type": "StartVm", "name": "web", "newer": 1}),
+            id="a-command-field-of-a-newer-release",
+        ),
+        pytest.param(start(command={"_type": "NewerVm", "name": "web"}), id="a-newer-command"),
+        pytest.param(start(command={"_type": [], "name": "web"}), id="no-kind"),
+    ],
+)
+def test_values_of_the_wrong_type_are_refused(data: bytes) -> None:
+    """A replica that read them its own way would diverge from one that did not."""
+    with pytest.raises(codec.DecodeError):
+        codec.decode_entry(data)

@@ -9,6 +9,7 @@ from blixard.agent import Agent
 from blixard.errors import Code
 from blixard.model import (
     Accepted,
+    Command,
     CreateVm,
     DeleteVm,
     Membership,
@@ -16,6 +17,7 @@ from blixard.model import (
     RegisterNode,
     Rejected,
     RemoveNode,
+    ReportVm,
     RestartVm,
     StartVm,
     State,
@@ -223,3 +225,57 @@ def test_after_any_faults_the_cluster_runs_what_is_wanted(seed: int) -> None:
         assert vm.state is expected, vm
         assert len(world.running(name)) == (vm.wanted is Wanted.RUNNING)
     assert {name for host in world.hosts.values() for name in host.units} <= set(world.cluster.vms)
+
+
+def test_a_report_of_an_earlier_daemon_that_lands_late_releases_nothing() -> None:
+    """A failed build was reported and the report got stuck on its way; the daemon restarted and
+    built the VM after all. When the old report lands now, the VM runs: it must keep its holder."""
+    world = World(0)
+    world.failing_builds.add("web")
+    world.ask(CreateVm("web", SPEC))
+    stuck: list[ReportVm] = []
+
+    def detain(command: Command) -> bool:
+        if isinstance(command, ReportVm) and command.state is State.FAILED:
+            stuck.append(command)
+        return bool(stuck)
+
+    world.detain = detain
+    world.until(lambda: stuck)
+    restart_daemon(world, stuck[0].node_id, applied=world.law.index)
+    world.detain = lambda _command: False
+    world.failing_builds.clear()
+    world.until(lambda: world.vm("web").state is State.RUNNING)
+    world.ask(stuck[0])
+    assert world.vm("web").state is State.RUNNING
+
+
+def test_a_leader_that_has_not_applied_its_log_changes_no_membership() -> None:
+    """Node 3 leaves and comes again; a leader that has applied only the leaving throws it out."""
+    world = World(0)
+    world.elect(1)
+    world.ask(RemoveNode(3))
+    behind = world.hosts[2]
+    behind.catch_up(world.law.index)
+    behind.lagging = True
+    world.until(lambda: 3 not in world.cluster.nodes)
+    world.hosts[3].kill_daemon()
+    world.join(3)
+    assert behind.replica.nodes[3].membership is Membership.LEAVING
+    world.elect(2, caught_up=False)
+    world.run(5_000)
+    behind.lagging = False
+    world.run(20_000)
+    assert set(world.members) == set(world.cluster.nodes) == {1, 2, 3}
+
+
+def test_a_node_that_is_refused_does_not_fill_the_log(world: World) -> None:
+    refused = next(node_id for node_id in (3, 2) if node_id != world.leader_id)
+    world.ask(RemoveNode(refused))
+    world.until(lambda: refused not in world.cluster.nodes)
+    world.hosts[refused].kill_daemon()
+    world.hosts[refused].life = None
+    index = world.law.index
+    world.start(refused, applied=index)
+    world.run(60_000)
+    assert world.law.index - index <= 12

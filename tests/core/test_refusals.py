@@ -260,3 +260,18 @@ def test_the_memory_is_as_long_as_promised() -> None:
         cluster, _ = machine.apply(cluster, number, entry)
     assert len(cluster.outcomes) == machine.OUTCOMES_KEPT
     assert cluster.forgotten_index == 9
+
+
+def test_a_wiped_data_directory_does_not_take_over_its_old_node() -> None:
+    law = told(*STORY)
+    outcome = law.apply(Entry(replace(register(1, previous=1), join_id="wiped"), 99))
+    assert isinstance(outcome, Rejected)
+    assert outcome.code is Code.NODE_TAKEN
+
+
+@pytest.mark.parametrize("spec", [replace(SMALL, vcpus=-8), replace(SMALL, memory_mib=0)])
+def test_a_vm_that_takes_nothing_is_refused(spec: VmSpec) -> None:
+    """Less than nothing would make room for others that is not there."""
+    outcome = outcome_of(CreateVm("new", spec))
+    assert isinstance(outcome, Rejected)
+    assert outcome.code is Code.BAD_ARGUMENT
