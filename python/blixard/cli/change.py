@@ -80,7 +80,7 @@ def _sent(
     try:
         response = send(client, name)
     except CallFailed as failed:
-        if not failed.request_id:
+        if failed.rejected.code is not Code.OUTCOME_UNKNOWN:
             raise
         raise _to_be_repeated(failed, name, names) from failed
     vm = response.vm if response.HasField("vm") else None

@@ -2,8 +2,11 @@
 
 import os
 import re
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +16,7 @@ from blixard.cli.failure import Failure, failure, tell
 from blixard.cli.lazy import nearest
 from blixard.cli.terminal import Options
 from blixard.errors import Code
-from blixard.model import Fix
+from blixard.model import Fix, Rejected
 
 if TYPE_CHECKING:
     from blixard.wire.client import CallFailed, Client
@@ -54,6 +57,18 @@ def addresses(options: Options) -> tuple[str, ...]:
             raise failure(Code.BAD_ARGUMENT, message, fix="write HOST:PORT or unix:/PATH")
     options.trace(f"{source}: {', '.join(found)}")
     return found
+
+
+def _no_address() -> Failure:
+    fixes = (
+        Fix("ask a node elsewhere", "blixard --address HOST:7001 cluster status"),
+        Fix("or run one here", "systemctl start blixard"),
+    )
+    tried = {"--address": "not given", "BLIXARD_ADDRESS": "not set", str(SOCKET): "not there"}
+    return Failure(
+        Rejected(Code.NO_ADDRESS, "no address to ask", fixes=fixes),
+        facts=[f"{source:21}  {what}" for source, what in tried.items()],
+    )
 
 
 @contextmanager
@@ -101,21 +116,22 @@ def for_each(
 
 
 def told(failed: "CallFailed", client: "Client") -> Failure:
-    """A client's refusal in the user's words: with the name that was probably meant, or with the
-    command that repeats what got lost."""
-    from dataclasses import replace
-
-    from blixard.wire.client import CallFailed
-
+    """A client's refusal in the user's words: with the name that was probably meant."""
     rejected = failed.rejected
     if rejected.code is Code.NO_SUCH_VM:
         _, _, quoted = rejected.message.partition('"')
-        try:
-            known = [vm.name for vm in client.list_vms(stale=True).vms]
-        except CallFailed:
-            known = []
-        near = nearest(quoted.rstrip('"'), known)
-        if near:
-            meant = Fix(f'did you mean "{near}"?', f"blixard vm status {near}")
-            rejected = replace(rejected, fixes=(meant, *rejected.fixes))
+        rejected = replace(rejected, fixes=(*_meant(quoted.rstrip('"'), client), *rejected.fixes))
     return Failure(rejected, facts=failed.facts, request_id=failed.request_id)
+
+
+def _meant(name: str, client: "Client") -> Iterator[Fix]:
+    from blixard.wire.client import CallFailed
+
+    try:
+        known = [vm.name for vm in client.list_vms(stale=True).vms]
+    except CallFailed:
+        return
+    near = nearest(name, known)
+    if near:
+        arguments = [near if argument == name else argument for argument in sys.argv[1:]]
+        yield Fix(f'did you mean "{near}"?', f"blixard {shlex.join(arguments)}")

@@ -12,4 +12,4 @@ def demo(ctx: click.Context, nodes: int, keep: bool, what: str | None) -> None:
     """Start three nodes and a microVM on this machine, restart the leader, clean up."""
     from blixard import demo as story
 
-    ctx.exit(story.run(nodes, what or "vm-templates/tiny", keep=keep))
+    ctx.exit(story.run(nodes, what, keep=keep))
