@@ -9,6 +9,8 @@ import pytest
 
 TEST_S = 60
 
+_log = logging.getLogger(__name__)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
@@ -34,6 +36,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         asyncio.run(run())
     finally:
         for defect in defects:
-            logging.error("%s", defect.get("message"), exc_info=defect.get("exception"))
+            _log.error("%s", defect.get("message"), exc_info=defect.get("exception"))
     assert not defects, "a driver has reported a defect"
     return True

@@ -8,9 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from drivers.flakes import pack
 
 from blixard.drivers.archive import MAX_MEMBERS, MAX_UNPACKED_BYTES, ArchiveError, unpack
+from drivers.flakes import pack
 
 Fill = Callable[[tarfile.TarFile], None]
 

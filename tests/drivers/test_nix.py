@@ -7,6 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from blixard.drivers.nix import NixBuilder
+from blixard.drivers.nix_command import NixCommand
+from blixard.model import FlakeSource, PackedSource, Source, StoreSource
+from blixard.ports import BuildState, SeenBuild
 from drivers.flakes import (
     OFFLINE,
     RUNNER,
@@ -18,11 +23,6 @@ from drivers.flakes import (
 )
 from drivers.processes import alive_with, wait_until, wait_until_gone
 from drivers.watch import Watch
-
-from blixard.drivers.nix import NixBuilder
-from blixard.drivers.nix_command import NixCommand
-from blixard.model import FlakeSource, PackedSource, Source, StoreSource
-from blixard.ports import BuildState, SeenBuild
 
 
 async def result(builder: NixBuilder, watch: Watch, name: str = "web") -> SeenBuild:

@@ -51,7 +51,7 @@ def _inflate(content: bytes) -> bytes:
 
 
 def _check(members: list[tarfile.TarInfo]) -> None:
-    """Refuse what has no place in a source. No member may lie behind a link or another file, so that
+    """Refuse what has no place in a source. No member may lie behind a link or a file, so that
     nothing can be written through one."""
     if len(members) > MAX_MEMBERS:
         raise ArchiveError(f"the packed source holds more than {MAX_MEMBERS} files")

@@ -50,7 +50,7 @@ class NixLocker:
                 remedy="commit them, or pass the folder itself",
                 code=Code.SOURCE_UNREADABLE,
             )
-        return FlakeSource(_pinned(metadata["url"], locked), attribute, locked["narHash"])
+        return FlakeSource(pinned(metadata["url"], locked), attribute, locked["narHash"])
 
     async def _metadata(self, url: str) -> Mapping[str, Any]:
         arguments = ["flake", "metadata", "--json", "--no-write-lock-file", url]
@@ -79,7 +79,7 @@ def _error(output: str) -> str:
     return text[max(0, text.find("error:")) :].removeprefix("error:").strip()
 
 
-def _pinned(url: str, locked: Mapping[str, Any]) -> str:
+def pinned(url: str, locked: Mapping[str, Any]) -> str:
     """The locked reference with its content hash, which Nix checks when it fetches. A git revision
     is itself a hash of the content, and Nix would send the parameter to the git server."""
     if locked["type"] == "git" or "narHash=" in url:
