@@ -39,11 +39,23 @@
       overlays.default = final: _: { blixard = final.callPackage ./nix/package.nix { }; };
 
       apps = forEachSystem (
-        pkgs: blixard: {
+        pkgs: blixard:
+        let
+          # A finished runner: the nodes of the demo have nothing to evaluate or to fetch.
+          guest = lib.nixosSystem {
+            modules = [
+              microvm.nixosModules.microvm
+              ./vm-templates/minimal/configuration.nix
+              { nixpkgs.hostPlatform = pkgs.stdenv.hostPlatform.system; }
+            ];
+          };
+          demo = pkgs.writeShellScriptBin "blixard-demo" ''
+            exec ${lib.getExe blixard} demo --config ${guest.config.microvm.declaredRunner} "$@"
+          '';
+        in
+        {
           default = app "The command line of Blixard" (lib.getExe blixard);
-          demo = app "Three nodes and a microVM on this machine" (
-            lib.getExe (pkgs.writeShellScriptBin "blixard-demo" ''exec ${lib.getExe blixard} demo "$@"'')
-          );
+          demo = app "Three nodes and a microVM on this machine" (lib.getExe demo);
         }
       );
 

@@ -48,6 +48,14 @@ def test_microvm_nix_is_the_locked_one(inputs: Path) -> None:
     assert finished.stdout.strip() == lock["nodes"]["microvm"]["locked"]["narHash"]
 
 
+def test_wrapper_travels_with_the_package() -> None:
+    project = tomllib.loads((ROOT / "python/pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["blixard"]
+    package = ROOT / "python/blixard"
+    shipped = {path for pattern in patterns for path in package.glob(pattern)}
+    assert shipped >= {package / f"drivers/wrapper/flake.{suffix}" for suffix in ("nix", "lock")}
+
+
 @pytest.fixture(scope="session")
 def instead(inputs: Path) -> list[str]:
     """Arguments that put local parts in place of the locked inputs."""
@@ -71,7 +79,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("flake.nix", "flake.lock", "python/pyproject.toml"):
         (copy / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, copy / name)
-    for name in ("nix", "nixos-modules", "python/blixard"):
+    for name in ("nix", "nixos-modules", "python/blixard", "vm-templates/minimal"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
@@ -92,6 +100,15 @@ def test_flake_offers_what_it_promises(checkout: Path, inputs: Path, instead: li
         assert system in shown["formatter"]
     assert shown["nixosModules"].keys() == {"blixard", "default"}
     assert shown["overlays"].keys() == {"default"}
+
+
+def test_apps_are_programs(checkout: Path, inputs: Path, instead: list[str]) -> None:
+    programs = "builtins.mapAttrs (_: app: app.program)"
+    arguments = ["--json", "path:.#apps.x86_64-linux", "--apply", programs, *instead]
+    apps = json.loads(_run(checkout, "eval", *arguments, inputs=inputs))
+    assert re.fullmatch(r"/nix/store/\w+-blixard-0\.1\.0/bin/blixard", apps["default"])
+    # Evaluated with it: the runner of the guest that it shows.
+    assert re.fullmatch(r"/nix/store/\w+-blixard-demo/bin/blixard-demo", apps["demo"])
 
 
 def test_package_has_the_dependencies_of_the_project(evaluate: Evaluate) -> None:
