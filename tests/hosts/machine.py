@@ -33,7 +33,7 @@ ENVIRONMENT: Final = (
 """All that a command gets, whatever this process was given."""
 
 
-class RequestedAssertionFailed(AssertionError):  # noqa: N818 - the driver's name
+class RequestedAssertionFailed(AssertionError):
     """A host does not do what the script demands of it."""
 
 

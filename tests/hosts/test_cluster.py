@@ -1,0 +1,263 @@
+"""Blixard as an operator meets it: `blixard.service` on hosts with systemd, Nix and QEMU.
+
+The scripts speak to the hosts in the words of the NixOS test driver alone.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from hosts.conftest import NAMES, OpenLab
+from hosts.lab import GUEST, Lab
+from hosts.layers import ROOT
+from hosts.machine import Machine, retry
+from hosts.network import SUBNET
+
+CONFIG = "/etc/blixard/blixard.toml"
+TINY = "/root/tiny#tiny"
+PATIENCE = 90
+"""Seconds that anything may take on a busy machine, an emulated guest's boot included."""
+
+
+def configuration(node_id: int) -> str:
+    """Node 1 founds the cluster; the others join through any that they find."""
+    peers = [f"{other}:{SUBNET}.{other}:7001" for other in (1, 2, 3) if other != node_id]
+    return f"""
+[node]
+id = {node_id}
+bind = "{SUBNET}.{node_id}:7001"
+bootstrap = {"true" if node_id == 1 else "false"}
+peers = {json.dumps(peers if node_id > 1 else [])}
+driver = "systemd"
+
+[capacity]
+vcpus = 4
+memory_mib = 2048
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(new_lab: OpenLab) -> Lab:
+    """Three hosts that form a cluster, each with the tiny template; a fourth is off."""
+    assert (GUEST / "vmlinuz").exists(), "the guest's kernel is missing: run `make guest`"
+    lab = new_lab({name: {CONFIG: configuration(id_)} for id_, name in enumerate(NAMES, start=1)})
+    for machine in lab.machines[:3]:
+        machine.start()
+    for machine in lab.machines[:3]:
+        machine.wait_for_unit("blixard.service", timeout=PATIENCE)
+        machine.copy_from_host(str(ROOT / "vm-templates/tiny"), "/root/tiny")
+    settled(lab.machines[:3])
+    return lab
+
+
+@pytest.fixture
+def nodes(lab: Lab) -> list[Machine]:
+    return lab.machines[:3]
+
+
+def ask(machine: Machine, command: str) -> dict[str, Any]:
+    """What `blixard COMMAND -o json` answers on a host."""
+    answer: dict[str, Any] = json.loads(machine.succeed(f"blixard {command} -o json"))
+    return answer
+
+
+def settled(machines: Sequence[Machine]) -> None:
+    """Wait until just these hosts are the cluster's nodes, and all are ready."""
+    wanted = dict.fromkeys(
+        (f"node-{machine.name.removeprefix('node')}" for machine in machines), "ready"
+    )
+
+    def agrees(last_try: bool) -> bool:
+        status, answer = machines[0].execute("blixard cluster status -o json")
+        seen = (
+            {node["name"]: node["state"] for node in json.loads(answer)["nodes"]}
+            if not status
+            else {}
+        )
+        if last_try:
+            machines[0].log(f"wanted {wanted}, seen {seen}")
+        return seen == wanted
+
+    retry(agrees, PATIENCE)
+
+
+def reaches_state(machine: Machine, name: str, state: str) -> None:
+    """Wait until the cluster, asked on this host, says so of a VM."""
+    command = f'blixard vm status {name} -o json | grep -E \'"state": *"{state}"\''
+    machine.wait_until_succeeds(command, timeout=PATIENCE)
+
+
+def host_of(machines: Sequence[Machine], name: str) -> Machine:
+    """The host that runs a VM."""
+    node_id = ask(machines[0], f"vm status {name}")["node_id"]
+    return next(machine for machine in machines if machine.name == f"node{node_id}")
+
+
+def console_shows(host: Machine, name: str, text: str) -> None:
+    """Wait for a text that the guest printed in this life of its unit."""
+    invocation = host.get_unit_property(f"microvm@{name}.service", "InvocationID")
+    host.wait_until_succeeds(
+        f"journalctl --all --output cat _SYSTEMD_INVOCATION_ID={invocation} | grep -F '{text}'",
+        timeout=PATIENCE,
+    )
+
+
+def life(host: Machine, name: str) -> tuple[str, str]:
+    """What changes whenever the VM's unit starts anew."""
+    unit = f"microvm@{name}.service"
+    host.require_unit_state(unit)
+    return host.get_unit_property(unit, "MainPID"), host.get_unit_property(unit, "InvocationID")
+
+
+def delete(machines: Sequence[Machine], *names: str) -> None:
+    machines[0].succeed(f"blixard vm delete {' '.join(names)} --yes --kill --wait")
+
+
+def test_a_vm_lives_as_a_unit_of_one_host(nodes: list[Machine]) -> None:
+    nodes[0].succeed(f"blixard vm create --name web --config {TINY} --memory 256 --wait")
+    assert ask(nodes[1], "vm status web")["state"] == "running"
+    host = host_of(nodes, "web")
+    unit = "microvm@web.service"
+    for machine in nodes:
+        active = machine.execute(f"systemctl is-active {unit}")[0] == 0
+        assert active == (machine is host), "it runs on its host and nowhere else"
+    assert host.get_unit_property(unit, "User") == "microvm"
+    console_shows(host, "web", "web: a tiny guest of Blixard")
+    console_shows(host, "web", "web: heartbeat 2")
+
+    nodes[2].succeed("blixard vm stop web --wait")
+    host.succeed(f"journalctl --unit {unit} --output cat --all | grep -F 'web: powers off'")
+    host.fail(f"systemctl is-active {unit}")
+    host.fail("pgrep qemu")
+    assert ask(nodes[0], "vm status web")["state"] == "stopped"
+
+    nodes[0].succeed("blixard vm start web --wait")
+    console_shows(host_of(nodes, "web"), "web", "web: heartbeat 1")
+
+    nodes[1].succeed("blixard vm delete web --yes --wait")
+    assert nodes[0].execute("blixard vm status web")[0] == 4
+    for machine in nodes:
+        machine.fail("pgrep qemu")
+
+
+@pytest.mark.parametrize(
+    "interruption",
+    [
+        "systemctl kill --signal=KILL blixard.service",
+        "systemctl restart blixard.service",
+        "systemctl stop blixard.service; systemctl start blixard.service",
+    ],
+)
+def test_a_vm_outlives_the_daemon_which_finds_it_again(
+    nodes: list[Machine], interruption: str
+) -> None:
+    nodes[0].succeed(f"blixard vm create web --config {TINY} --memory 256 --wait")
+    host = host_of(nodes, "web")
+    before = life(host, "web")
+    daemon = host.get_unit_property("blixard.service", "InvocationID")
+
+    host.succeed(interruption)
+    host.wait_until_fails(
+        f"systemctl show blixard.service --property=InvocationID | grep {daemon}", PATIENCE
+    )
+    host.wait_for_unit("blixard.service", timeout=PATIENCE)
+    settled(nodes)
+    reaches_state(nodes[0], "web", "running")
+    assert host_of(nodes, "web") is host
+    assert life(host, "web") == before
+
+    nodes[0].succeed("blixard vm stop web --wait")
+    host.fail("pgrep qemu")
+    delete(nodes, "web")
+
+
+def test_systemd_shows_what_the_node_is_doing(nodes: list[Machine]) -> None:
+    roles = [machine.get_unit_property("blixard.service", "StatusText") for machine in nodes]
+    assert sum(role.startswith("leader, term ") for role in roles) == 1
+    assert all("0 of 0 VMs here" in role for role in roles)
+    assert "Status:" in nodes[0].succeed("systemctl status --no-pager blixard.service")
+
+
+def test_the_journal_tells_a_vms_story(nodes: list[Machine]) -> None:
+    nodes[0].succeed(f"blixard vm create told --config {TINY} --memory 256 --wait")
+    host = host_of(nodes, "told")
+    host.wait_until_succeeds(
+        "journalctl BLIXARD_VM=told SYSLOG_IDENTIFIER=blixard --output cat | grep -i running",
+        timeout=PATIENCE,
+    )
+    delete(nodes, "told")
+
+
+def test_a_vm_waits_for_its_host_that_lost_power(nodes: list[Machine]) -> None:
+    nodes[0].succeed(f"blixard vm create web --config {TINY} --memory 256 --wait")
+    host = host_of(nodes, "web")
+    rest = [machine for machine in nodes if machine is not host]
+    host.crash()
+    reaches_state(rest[0], "web", "unreachable")
+    for machine in rest:
+        machine.fail("pgrep qemu")
+    assert rest[0].execute("blixard vm start web")[0] == 0, "it is wanted already"
+
+    host.start()
+    settled(nodes)
+    reaches_state(rest[0], "web", "running")
+    console_shows(host_of(nodes, "web"), "web", "web: heartbeat 1")
+    delete(nodes, "web")
+
+
+def test_what_was_acknowledged_survives_the_power_cut_of_every_host(nodes: list[Machine]) -> None:
+    nodes[0].succeed(f"blixard vm create web --config {TINY} --memory 256 --wait")
+    names = ["web"]
+    for number in range(9):
+        names.append(f"vm-{number}")
+        nodes[number % 3].succeed(f"blixard vm create {names[-1]} --config {TINY} --stopped")
+
+    for machine in nodes:
+        machine.crash()
+    for machine in nodes:
+        machine.start()
+    settled(nodes)
+    assert [vm["name"] for vm in ask(nodes[0], "vm list")["items"]] == sorted(names)
+    reaches_state(nodes[0], "web", "running")
+    console_shows(host_of(nodes, "web"), "web", "web: heartbeat 1")
+    delete(nodes, *names)
+
+
+def test_a_node_that_is_cut_off_answers_no_question_that_matters(nodes: list[Machine]) -> None:
+    lonely, *rest = nodes
+    lonely.block()
+    try:
+        rest[0].wait_until_succeeds("blixard vm list", timeout=PATIENCE)
+        assert lonely.execute("blixard vm list --timeout 5s", timeout=PATIENCE)[0] == 5
+        lonely.succeed("blixard vm list --stale")
+    finally:
+        lonely.unblock()
+    settled(nodes)
+
+
+def test_a_fourth_node_joins_and_an_old_one_leaves_while_vms_are_created(lab: Lab) -> None:
+    *old, fourth = lab.machines
+    created: list[str] = []
+
+    def create() -> None:
+        created.append(f"vm-{len(created)}")
+        old[1].succeed(f"blixard vm create {created[-1]} --config {TINY} --stopped")
+
+    create()
+    fourth.start()
+    for _ in range(4):
+        create()
+    settled(lab.machines)
+
+    old[1].succeed("blixard cluster leave --node 1 --yes")
+    for _ in range(4):
+        create()
+    settled([old[1], old[2], fourth])
+    listed = [vm["name"] for vm in ask(fourth, "vm list")["items"]]
+    assert listed == sorted(created)
+
+    fourth.copy_from_host(str(ROOT / "vm-templates/tiny"), "/root/tiny")
+    fourth.succeed(f"blixard vm create last --config {TINY} --memory 256 --wait")
+    console_shows(host_of(lab.machines[1:], "last"), "last", "last: heartbeat 1")
