@@ -96,11 +96,6 @@
                 }
               ];
             }).config.systemd.units."blixard.service".unit;
-
-          formatted = pkgs.runCommand "formatted" { nativeBuildInputs = [ pkgs.nixfmt ]; } ''
-            find ${lib.sources.sourceFilesBySuffices ./. [ ".nix" ]} -name '*.nix' -exec nixfmt --check {} +
-            touch $out
-          '';
         }
       );
 

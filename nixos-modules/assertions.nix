@@ -5,7 +5,8 @@ let
   cfg = config.services.blixard;
 
   # 2:10.0.0.2:7001, 2:node-b:7001, 2:[fd00::2]:7001
-  isPeer = peer: builtins.match "[1-9][0-9]*:([0-9a-zA-Z._-]+|\\[[0-9a-fA-F:.]+]):[0-9]+" peer != null;
+  isPeer =
+    peer: builtins.match "[1-9][0-9]*:([0-9a-zA-Z._-]+|\\[[0-9a-fA-F:.]+]):[0-9]+" peer != null;
   malformed = lib.filter (peer: !isPeer peer) cfg.peers;
   ids = [ (toString cfg.nodeId) ] ++ map (peer: lib.head (lib.splitString ":" peer)) cfg.peers;
 

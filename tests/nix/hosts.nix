@@ -55,14 +55,16 @@ let
       ports = config.networking.firewall.allowedTCPPorts;
       tmpfiles = config.systemd.tmpfiles.settings;
       configFile = config.environment.etc."blixard/blixard.toml".source or null;
-      command = lib.any (package: package.pname or "" == "blixard") config.environment.systemPackages;
+      command = lib.any (each: each.pname or "" == "blixard") config.environment.systemPackages;
     };
 
   # The failed assertions that are Blixard's; others ask for disks and a boot loader.
   complaints =
     { config, ... }:
     map (each: each.message) (
-      lib.filter (each: !each.assertion && lib.hasPrefix "services.blixard" each.message) config.assertions
+      lib.filter (
+        each: !each.assertion && lib.hasPrefix "services.blixard" each.message
+      ) config.assertions
     );
 
   # A VM that the host declares for itself; its runner is beside the point.

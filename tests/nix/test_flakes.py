@@ -95,7 +95,7 @@ def test_flake_offers_what_it_promises(checkout: Path, inputs: Path, instead: li
     for system in ("aarch64-linux", "x86_64-linux"):
         assert shown["packages"][system].keys() == {"blixard", "default"}
         assert shown["apps"][system].keys() == {"default", "demo"}
-        assert shown["checks"][system].keys() == {"formatted", "package", "unit"}
+        assert shown["checks"][system].keys() == {"package", "unit"}
         assert shown["devShells"][system].keys() == {"default"}
         assert system in shown["formatter"]
     assert shown["nixosModules"].keys() == {"blixard", "default"}

@@ -56,7 +56,8 @@ let
       makeInitrdNG = initrd;
       substitute = _: empty "substitute";
       writeShellApplication =
-        { name, text, ... }: lib.addMetaAttrs { mainProgram = name; } (prev.writeShellScriptBin name text);
+        { name, text, ... }:
+        lib.addMetaAttrs { mainProgram = name; } (prev.writeShellScriptBin name text);
 
       python3 = prev.python3 // {
         override =
@@ -64,7 +65,7 @@ let
           prev.python3.override (
             args
             // {
-              packageOverrides = lib.composeExtensions pythonPackages (args.packageOverrides or (_: _: { }));
+              packageOverrides = lib.composeExtensions pythonPackages args.packageOverrides;
             }
           );
       };
