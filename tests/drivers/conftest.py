@@ -3,9 +3,14 @@
 import asyncio
 import inspect
 import logging
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from drivers.place import Place
+from drivers.processes import stop_leftovers
 
 TEST_S = 60
 
@@ -39,3 +44,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
             _log.error("%s", defect.get("message"), exc_info=defect.get("exception"))
     assert not defects, "a driver has reported a defect"
     return True
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A place for VMs, of which nothing is left running whatever the test does."""
+    yield Place(tmp_path)
+    stop_leftovers(str(tmp_path))

@@ -1,6 +1,9 @@
 """Looking at processes from outside, through /proc."""
 
 import asyncio
+import contextlib
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,3 +30,10 @@ async def wait_until(holds: Callable[[], object], timeout_s: float = 15) -> None
 
 async def wait_until_gone(argument: str) -> None:
     await wait_until(lambda: not alive_with(argument))
+
+
+def stop_leftovers(argument: str) -> None:
+    """Kill what a test that failed has left running under a path of its own."""
+    for pid in alive_with(argument):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

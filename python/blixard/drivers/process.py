@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import signal
 import sys
 import time
@@ -175,10 +176,10 @@ class ProcessUnits:
             # Even after a refusal: whatever lives here is seen.
             unit.uid, unit.epoch = found.record.uid, found.record.epoch
             await self._follow(name, unit, found)
-        elif refusal:
-            self._exited(unit, f"it could not be started: {refusal}")
-        else:
+        elif found is not None:
             self._exited(unit, await asyncio.to_thread(self._ending, name))
+        else:
+            self._exited(unit, f"could not be started: {refusal}")
 
     async def _follow(self, name: str, unit: _Unit, found: _Found) -> None:
         """Stay with a VM until no process of it is left."""
@@ -342,13 +343,15 @@ def _guard_fd(lock: Path) -> int | None:
 
 
 def _pidfd(pid: int, ticks: int) -> int | None:
-    """The pidfd of a process known by its pid and start, if it is not gone."""
+    """The pidfd of a process known by its pid and start, if it has not ended."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return None
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        if start_ticks(Path(f"/proc/{pid}/stat").read_bytes()) == ticks:
+        same = start_ticks(Path(f"/proc/{pid}/stat").read_bytes()) == ticks
+        # A process that has ended, but that its parent has not waited for, is readable.
+        if same and not select.select([pidfd], [], [], 0)[0]:
             return pidfd
     os.close(pidfd)
     return None

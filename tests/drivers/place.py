@@ -1,0 +1,102 @@
+"""A place for VMs without systemd: their directory, and guests that are shell scripts."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from blixard.drivers import process_record
+from blixard.drivers.host import SystemClock, boot_id
+from blixard.drivers.process import ProcessUnits
+from blixard.ports import SeenUnit, UnitState
+from drivers.processes import wait_until
+from drivers.watch import Watch
+
+FOREVER = "echo up; exec tail -f {mark}"
+STUBBORN = "trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done; : {mark}"
+
+
+class Place:
+    """A directory for units, and runners that carry its path as a mark on their command lines."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.directory = path / "units"
+        self.mark = str(path / "mark")
+        (path / "mark").touch()
+        self.watch = Watch()
+
+    def units(self, kill_after_ms: int = 5_000, boot: str | None = None) -> ProcessUnits:
+        return ProcessUnits(
+            self.directory,
+            wake=self.watch,
+            clock=SystemClock(),
+            boot_id=boot or boot_id(),
+            kill_after_ms=kill_after_ms,
+        )
+
+    def runner(self, script: str, shutdown: str | None = None, name: str = "runner") -> str:
+        scripts = {"microvm-run": script}
+        if shutdown is not None:
+            scripts["microvm-shutdown"] = shutdown
+        for program, text in scripts.items():
+            path = self.path / name / "bin" / program
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"#!/bin/sh\n{text.replace('{mark}', self.mark)}\n")
+            path.chmod(0o755)
+        return str(self.path / name)
+
+    def record(self, name: str = "web") -> process_record.Record:
+        record = process_record.load(self.directory / name / process_record.RECORD)
+        assert record is not None
+        return record
+
+    def guard_pid(self, name: str = "web") -> int:
+        pid = process_record.lock_holder(self.directory / name / process_record.LOCK)
+        assert pid is not None
+        return pid
+
+    def console(self, name: str = "web") -> str:
+        return (self.directory / name / process_record.CONSOLE).read_text()
+
+    async def reaches(self, units: ProcessUnits, state: UnitState, name: str = "web") -> SeenUnit:
+        await self.watch.until(lambda: units.seen()[name].state is state)
+        return units.seen()[name]
+
+
+async def started(place: Place, script: str, shutdown: str | None = None) -> ProcessUnits:
+    """Units in which `web` runs, and has said `up`."""
+    units = place.units(kill_after_ms=1_000)
+    await units.open()
+    units.start("web", 3, 7, place.runner(script, shutdown))
+    assert units.seen()["web"] == SeenUnit(3, 7, UnitState.STARTING)
+    seen = await place.reaches(units, UnitState.ACTIVE)
+    assert (seen.uid, seen.epoch) == (3, 7)
+    await wait_until(lambda: "up\n" in place.console())
+    return units
+
+
+DAEMON = """
+import asyncio, sys
+from pathlib import Path
+from blixard.drivers.host import SystemClock, boot_id
+from blixard.drivers.process import ProcessUnits
+from blixard.ports import UnitState
+
+async def main(directory, runner):
+    woken = asyncio.Event()
+    units = ProcessUnits(Path(directory), wake=woken.set, clock=SystemClock(), boot_id=boot_id())
+    await units.open()
+    units.start("web", 3, 7, runner)
+    while units.seen()["web"].state is not UnitState.EXITED:
+        await woken.wait()
+        woken.clear()
+    print("EXITED", units.seen()["web"].detail)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def start_daemon(place: Place, prefix: list[str], script: str) -> "subprocess.Popen[str]":
+    """A process that starts `web`, as a daemon does, and waits for its end."""
+    arguments = [sys.executable, "-c", DAEMON, str(place.directory), place.runner(script)]
+    return subprocess.Popen([*prefix, *arguments], stdout=subprocess.PIPE, text=True)
