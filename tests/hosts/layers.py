@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from hosts.container import end_cgroup, nspawn
+from hosts.container import TIED, end_cgroup, nspawn
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[1]
@@ -150,10 +150,10 @@ def base(folder: Path, below: list[Path]) -> None:
     settings = [line for line in _output("apt-config", "dump") if line.startswith("Acquire::")]
     apt_conf.write_text("\n".join(settings) + "\n")
     options = [f"--include={','.join(PACKAGES)}", f"--aptopt={apt_conf}"]
-    subprocess.run(
-        ["mmdebstrap", "--quiet", "--variant=minbase", *options, SUITE, str(folder), _mirror()],
-        check=True,
-    )
+    # In a namespace of its own: its mounts must not outlive it below a folder that is then removed.
+    private = [*TIED, "unshare", "--mount", "--propagation", "private"]
+    mmdebstrap = ["mmdebstrap", "--quiet", "--variant=minbase", *options]
+    subprocess.run([*private, *mmdebstrap, SUITE, str(folder), _mirror()], check=True)
     for name in ("etc/apt/apt.conf.d/99mmdebstrap", "etc/hostname", "etc/resolv.conf"):
         (folder / name).unlink(missing_ok=True)
     for unit in MASKED:

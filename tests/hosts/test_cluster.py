@@ -63,19 +63,19 @@ def ask(machine: Machine, command: str) -> dict[str, Any]:
     return answer
 
 
+def node_name(machine: Machine) -> str:
+    """What the cluster calls the node on a host."""
+    return f"node-{machine.name.removeprefix('node')}"
+
+
 def settled(machines: Sequence[Machine]) -> None:
     """Wait until just these hosts are the cluster's nodes, and all are ready."""
-    wanted = dict.fromkeys(
-        (f"node-{machine.name.removeprefix('node')}" for machine in machines), "ready"
-    )
+    wanted = {node_name(machine): "ready" for machine in machines}
 
     def agrees(last_try: bool) -> bool:
         status, answer = machines[0].execute("blixard cluster status -o json")
-        seen = (
-            {node["name"]: node["state"] for node in json.loads(answer)["nodes"]}
-            if not status
-            else {}
-        )
+        nodes = json.loads(answer)["nodes"] if status == 0 else []
+        seen = {node["name"]: node["state"] for node in nodes}
         if last_try:
             machines[0].log(f"wanted {wanted}, seen {seen}")
         return seen == wanted
@@ -91,8 +91,8 @@ def reaches_state(machine: Machine, name: str, state: str) -> None:
 
 def host_of(machines: Sequence[Machine], name: str) -> Machine:
     """The host that runs a VM."""
-    node_id = ask(machines[0], f"vm status {name}")["node_id"]
-    return next(machine for machine in machines if machine.name == f"node{node_id}")
+    node = ask(machines[0], f"vm status {name}")["node"]
+    return next(machine for machine in machines if node_name(machine) == node)
 
 
 def console_shows(host: Machine, name: str, text: str) -> None:
