@@ -9,7 +9,7 @@ from random import Random
 from blixard.raft.engine import RaftEngine, RaftTimings
 from blixard.raft.outcome import Outcome
 from blixard.raft.recovery import bootstrap, join
-from blixard.raft.store import SqliteStore
+from blixard.raft.store import Batch, Row, SqliteStore, Store, Stored
 from blixard.v1.raft_pb2 import RaftEnvelope
 
 CLUSTER = "c1"
@@ -42,22 +42,56 @@ class Recorder:
         return [entry for _, entry in self.history]
 
 
+class MemoryStore:
+    """A perfect disk that takes no time; it outlives the node that uses it."""
+
+    def __init__(self) -> None:
+        self.head: bytes | None = None
+        self.snapshot: bytes | None = None
+        self.rows: dict[int, Row] = {}
+        self.marks: list[bytes] = []
+        self.commits = 0
+
+    def load(self) -> Stored | None:
+        if self.head is None:
+            return None
+        return Stored(self.head, self.snapshot, [self.rows[index] for index in sorted(self.rows)])
+
+    def commit(self, batch: Batch) -> None:
+        self.commits += 1
+        self.head = batch.head
+        self.rows = {i: row for i, row in self.rows.items() if batch.base < i <= batch.keep_to}
+        self.rows.update((row.index, row) for row in batch.rows)
+        self.snapshot = batch.snapshot or self.snapshot
+
+    def read_marks(self) -> list[bytes]:
+        return self.marks
+
+    def write_mark(self, slot: int, mark: bytes) -> None:
+        self.marks = self.marks or [b"", b""]
+        self.marks[slot] = mark
+
+    def close(self) -> None: ...
+
+
 @dataclass
 class Node:
     engine: RaftEngine
     machine: Recorder
-    store: SqliteStore
+    store: Store
 
 
 @dataclass
 class Lab:
     """Nodes by id; a message takes no time, unless a link is cut or a filter holds it."""
 
-    folder: Path
+    folder: Path | None = None
+    """Where the journals are; without it they are on perfect disks in memory."""
     timings: RaftTimings = field(default_factory=RaftTimings)
     seed: int = 1
     now_s: float = 1000.0
     nodes: dict[int, Node] = field(default_factory=dict)
+    disks: dict[int, MemoryStore] = field(default_factory=dict)
     cut: set[frozenset[int]] = field(default_factory=set)
     passes: Callable[[RaftEnvelope], bool] = lambda _: True
     refusals: list[tuple[int, str]] = field(default_factory=list)
@@ -74,20 +108,25 @@ class Lab:
         self.until(lambda: all(len(self.members(node)) == count for node in self.nodes))
         return self
 
+    def open_store(self, node_id: int) -> Store:
+        if self.folder is None:
+            return self.disks.setdefault(node_id, MemoryStore())
+        return SqliteStore(self.folder / str(node_id))
+
     def create(self, node_id: int) -> None:
-        store = SqliteStore(self.folder / str(node_id))
+        store = self.open_store(node_id)
         bootstrap(store, CLUSTER, node_id, address_of(node_id))
         store.close()
         self.start(node_id)
 
     def join(self, node_id: int) -> None:
-        store = SqliteStore(self.folder / str(node_id))
+        store = self.open_store(node_id)
         join(store, CLUSTER, node_id)
         store.close()
         self.start(node_id)
 
     def start(self, node_id: int) -> Node:
-        store = SqliteStore(self.folder / str(node_id))
+        store = self.open_store(node_id)
         machine = Recorder()
         try:
             engine = RaftEngine(

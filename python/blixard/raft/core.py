@@ -98,6 +98,8 @@ class Core(library.SyncObj):  # type: ignore[misc]
         self._election_s = election_s
         self.self_id = journal.node_id
         self.members = journal.members()
+        self.learner_id: int | None = None
+        """A node that gets the log, but has no vote."""
         self._verified: int | None = None
         self._votes = Ballot()
         self._pre_votes = Ballot()
@@ -146,7 +148,8 @@ class Core(library.SyncObj):  # type: ignore[misc]
     @property
     def is_member(self) -> bool:
         """Whether this node's own log names it."""
-        return self.self_id in self.members
+        member = self.members.get(self.self_id)
+        return member is not None and member.birth == self._journal.birth
 
     def may_change_members(self) -> bool:
         """Whether the leader may change the configuration: one change at a time, and none before
@@ -164,8 +167,9 @@ class Core(library.SyncObj):  # type: ignore[misc]
 
     def replicate(self, *, heartbeat: bool) -> None:
         """Send what is new to the members, as the leader."""
-        others = [member for member in self.members if member != self.self_id]
-        self.replicator.advance(self.term, others, heartbeat=heartbeat)
+        learners = [] if self.learner_id is None else [self.learner_id]
+        others = {*self.members, *learners} - {self.self_id}
+        self.replicator.advance(self.term, sorted(others), heartbeat=heartbeat)
 
     def ask_to_lead(self) -> int | None:
         """Ask the member that is least behind to take over (the thesis, section 3.10); None if
@@ -186,15 +190,14 @@ class Core(library.SyncObj):  # type: ignore[misc]
     # What arrives.
 
     def receive(self, sender: int, sender_term: int, message: Message) -> None:
-        """Take in a message of a member, or of a leader that this log does not name yet."""
+        """Take in a message from one that is entitled to send it; see `engine`."""
         match message:
             case Append():
                 self._receive_append(sender, message)
             case Appended() | Mismatch() | SnapshotHeld():
                 self._receive_answer(sender, sender_term, message)
             case VoteRequest() | LeadNow():
-                if self.is_member:
-                    self._to_library(sender, message)
+                self._to_library(sender, message)
             case Vote(term):
                 if term == self.term and self._votes.count(term, sender):
                     self._to_library(sender, message)
@@ -261,12 +264,13 @@ class Core(library.SyncObj):  # type: ignore[misc]
             self._enter(sender_term)
         if sender_term != self.term or not self.leads:
             return
-        heard = Appended(next_node_idx=0, reset=False, success=False)
-        self._to_library(sender, heard)
+        if sender in self.members:
+            self._to_library(sender, Appended(next_node_idx=0, reset=False, success=False))
         match answer:
             case Appended(next_index, success=True):
                 assert next_index <= self._journal.last_index + 1, "nobody has more than the leader"
-                self._to_library(sender, answer)
+                if sender in self.members:
+                    self._to_library(sender, answer)
                 self.replicator.matched(sender, next_index - 1)
             case Mismatch(prev_index, next_index):
                 self.replicator.mismatched(sender, prev_index, next_index)
@@ -309,8 +313,6 @@ class Core(library.SyncObj):  # type: ignore[misc]
 
     def _receive_pre_vote_request(self, sender: int, request: PreVoteRequest) -> None:
         """Grant it if this node would vote for the sender and hears no leader itself."""
-        if not self.is_member:
-            return
         mine = (self._journal.last_term, self._journal.last_index)
         granted = (
             not self.leads

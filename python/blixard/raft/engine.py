@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from blixard.raft import library, wire
 from blixard.raft.core import Core, Machine
 from blixard.raft.guard import Order
+from blixard.raft.membership import Membership
 from blixard.raft.outcome import (
     Applied,
     Done,
@@ -23,7 +24,18 @@ from blixard.raft.outcome import (
 )
 from blixard.raft.recovery import recover
 from blixard.raft.store import Store
-from blixard.raft.wire import MAX_ENTRY_BYTES, Append, Change, Kind, Message
+from blixard.raft.wire import (
+    MAX_ENTRY_BYTES,
+    Append,
+    Appended,
+    Change,
+    Kind,
+    Message,
+    Mismatch,
+    PreVoteRequest,
+    SnapshotHeld,
+    VoteRequest,
+)
 from blixard.v1.raft_pb2 import RaftEnvelope, SnapshotChunk
 
 MAX_WAITING: Final = 10_000
@@ -103,7 +115,6 @@ class RaftEngine:
         self._timings = timings
         self._waiters = Waiters()
         self._proposals: list[tuple[bytes, Done]] = []
-        self._changes: list[tuple[Change, Done]] = []
         self._readers: list[Done] = []
         self._barrier_is_under_way = False
         self._outbox: list[tuple[int, RaftEnvelope]] = []
@@ -111,7 +122,8 @@ class RaftEngine:
         self._connections: dict[int, int] = {}
         self._sequence = 0
         self._heard_s: dict[int, float] = {}
-        self._outsiders: dict[int, str] = {}
+        self._senders: dict[int, str] = {}
+        """Where those are reached who have sent something since the last tick."""
         self.wake: Callable[[], None] = lambda: None
         """Called when a tick is worth while before the next one is due."""
         self._enter()
@@ -123,6 +135,14 @@ class RaftEngine:
             uniform=random.uniform,
             heartbeat_s=timings.heartbeat_ms / 1000,
             election_s=(timings.election_min_ms / 1000, timings.election_max_ms / 1000),
+        )
+        self._membership = Membership(
+            self._core,
+            self._journal,
+            self._waiters,
+            self._append,
+            clock,
+            timings.proposal_timeout_ms / 1000,
         )
 
     # What others ask of this node.
@@ -146,14 +166,15 @@ class RaftEngine:
         self.wake()
 
     def add_member(self, node_id: int, address: str, done: Done) -> None:
-        """Add a voter, reached at `address`. Refused while another change is not committed."""
-        self._changes.append((Change(add=True, node_id=node_id, address=address), done))
+        """Add a voter, reached at `address`, where it must answer: it is brought up to date before
+        it gets its vote. Refused while another change is not committed."""
+        self._membership.request(Change(True, node_id, address), done)
         self.wake()
 
     def remove_member(self, node_id: int, done: Done) -> None:
         """Remove a voter. Refused while another change is not committed, and for the leader
         itself: it must transfer its leadership first, and its successor removes it."""
-        self._changes.append((Change(add=False, node_id=node_id, address=""), done))
+        self._membership.request(Change(False, node_id), done)
         self.wake()
 
     def transfer_leadership(self) -> int | None:
@@ -176,7 +197,7 @@ class RaftEngine:
             applied_index=core.applied_index,
             last_index=journal.last_index,
             snapshot_index=journal.snapshot_index,
-            members=tuple(core.members.items()),
+            members=tuple((node, member.address) for node, member in core.members.items()),
             heard_ms={
                 node: round((now_s - heard_s) * 1000)
                 for node, heard_s in sorted(self._heard_s.items())
@@ -190,18 +211,11 @@ class RaftEngine:
         """Take in a message. Returns why its sender is refused, if it is: it should stop."""
         self._enter()
         sender = envelope.sender
-        refusal = self._refusal(envelope)
-        configuration = max(self._journal.last_change(), self._journal.snapshot_index)
-        if refusal is not None or not self._order.is_next(envelope, configuration):
-            return refusal
         message = _open(envelope)
-        if message is None:
-            return "a message that cannot be understood"
-        if sender not in self._core.members:
-            # A leader may be newer than this log; whoever asks for a vote must be known here.
-            if not isinstance(message, Append | SnapshotChunk) or envelope.term < self._core.term:
-                return f"node {sender} is not a member of this cluster"
-            self._outsiders = {sender: envelope.sender_address}
+        refusal = self._refusal(envelope, message)
+        if message is None or refusal is not None or not self._order.is_next(envelope):
+            return refusal
+        self._senders[sender] = envelope.sender_address
         self._heard_s[sender] = self._clock()
         if isinstance(message, SnapshotChunk):
             self._core.receive_chunk(sender, envelope.term, message)
@@ -230,11 +244,10 @@ class RaftEngine:
 
     def stop(self) -> None:
         """Tell all who wait that the outcome is unknown. The store is closed by its owner."""
-        for _, done in [*self._proposals, *self._changes]:
+        for done in [*(done for _, done in self._proposals), *self._readers]:
             self._waiters.decided(done, NotLeader(None))
-        for done in self._readers:
-            self._waiters.decided(done, NotLeader(None))
-        self._proposals, self._changes, self._readers = [], [], []
+        self._proposals, self._readers = [], []
+        self._membership.abandon()
         self._waiters.abandon("this node is stopping")
         self._waiters.tell()
 
@@ -246,7 +259,7 @@ class RaftEngine:
     def _advance(self) -> None:
         committed = self._journal.commit_index
         self._core.doTick()
-        self._append_changes()
+        self._membership.advance()
         self._append_proposals()
         self._append_barrier()
         if self._core.leads:
@@ -261,15 +274,6 @@ class RaftEngine:
         proposals, self._proposals = self._proposals, []
         for entry, done in proposals:
             self._append(bytes([Kind.COMMAND]) + entry, done)
-
-    def _append_changes(self) -> None:
-        changes, self._changes = self._changes, []
-        for change, done in changes:
-            reason = self._objection(change) if self._core.leads else None
-            if reason is not None:
-                self._waiters.decided(done, Refused(reason))
-            else:
-                self._append(wire.membership_entry(change), done)
 
     def _append_barrier(self) -> None:
         if not self._readers or (self._core.leads and self._barrier_is_under_way):
@@ -292,25 +296,6 @@ class RaftEngine:
         deadline_s = self._clock() + self._timings.proposal_timeout_ms / 1000
         self._waiters.expect(self._core.append(data), self._core.term, deadline_s, done)
 
-    def _objection(self, change: Change) -> str | None:
-        """Why a change of the configuration cannot be made now."""
-        members = self._core.members
-        node = f"node {change.node_id}"
-        if not self._core.may_change_members():
-            return "the change of members before this one is not committed yet; try again"
-        if change.add and change.node_id in members:
-            return f"{node} is a member already, at {members[change.node_id]}"
-        if change.add and change.address in members.values():
-            return f"another member has the address {change.address}"
-        if not change.add and change.node_id not in members:
-            return f"{node} is not a member"
-        if not change.add and change.node_id == self._core.self_id:
-            others = ", ".join(str(member) for member in members if member != change.node_id)
-            if not others:
-                return f"{node} is the only member"
-            return f"{node} leads; another one ({others}) must take the lead before it can leave"
-        return None
-
     def _decide(self, done: Done, outcome: Refused) -> None:
         self._waiters.decided(done, outcome)
         self.wake()
@@ -320,11 +305,14 @@ class RaftEngine:
     def send(self, receiver: int, message: Message | SnapshotChunk) -> None:
         """Put a message into its envelope. The term is that of now, not of when it leaves."""
         self._sequence += 1
+        me, them = (self._core.members.get(node) for node in (self._core.self_id, receiver))
         envelope = RaftEnvelope(
             cluster_id=self._journal.cluster_id,
             sender=self._core.self_id,
             receiver=receiver,
-            sender_address=self._core.members.get(self._core.self_id, ""),
+            sender_address=me.address if me else "",
+            sender_birth=self._journal.birth,
+            receiver_birth=them.birth if them else 0,
             term=self._core.term,
             epoch=(self._journal.opened << 32) + self._connections.get(receiver, 0),
             sequence=self._sequence,
@@ -346,17 +334,44 @@ class RaftEngine:
     def _let_leave(self) -> None:
         assert self._journal.is_durable
         outbox, self._outbox = self._outbox, []
+        addresses = dict(self._senders)
+        if self._membership.learner is not None:
+            addresses[self._membership.learner.node_id] = self._membership.learner.address
+        addresses.update((node, member.address) for node, member in self._core.members.items())
         for receiver, envelope in outbox:
-            address = self._core.members.get(receiver) or self._outsiders.get(receiver)
-            if address:
-                self._send(receiver, address, envelope)
+            if addresses.get(receiver):
+                self._send(receiver, addresses[receiver], envelope)
+        self._senders = {}
 
-    def _refusal(self, envelope: RaftEnvelope) -> str | None:
+    def _refusal(
+        self, envelope: RaftEnvelope, message: Message | SnapshotChunk | None
+    ) -> str | None:
+        """Why the sender is not entitled to send this, if it is not."""
+        node, mine = self._core.self_id, self._journal.birth
         if envelope.cluster_id != self._journal.cluster_id:
             return "this node belongs to another cluster"
-        if envelope.receiver != self._core.self_id:
-            return f"this is node {self._core.self_id}, not node {envelope.receiver}"
-        return None
+        if envelope.receiver != node:
+            return f"this is node {node}, not node {envelope.receiver}"
+        if envelope.receiver_birth not in (0, mine):
+            return f"this node {node} began anew: it must be removed and added again"
+        if message is None:
+            return "a message that cannot be understood"
+        member = self._core.members.get(envelope.sender)
+        if member is not None and member.birth == envelope.sender_birth:
+            return None
+        match message:
+            case Append() | SnapshotChunk():
+                # A leader may be newer than this log.
+                entitled = envelope.term >= self._core.term
+            case VoteRequest() | PreVoteRequest():
+                # So may a candidate, if this log does not even name this node. But a vote is only
+                # given to one who knows that it is this very node's, and not that of one wiped.
+                entitled = not self._core.is_member and envelope.receiver_birth == mine
+            case Appended() | Mismatch() | SnapshotHeld():
+                entitled = self._membership.hears(envelope.sender, envelope.sender_birth)
+            case _:
+                entitled = False
+        return None if entitled else f"node {envelope.sender} is not a member of this cluster"
 
 
 def _open(envelope: RaftEnvelope) -> Message | SnapshotChunk | None:

@@ -4,6 +4,7 @@ The library trusts what it receives. Each check here closes a hole that a perfec
 opens: late, repeated and overlapping messages of earlier terms and connections.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from blixard.raft.journal import Journal
@@ -85,18 +86,15 @@ class Order:
     """Drops what does not come after the last message of its sender: repeated, or left over from
     an earlier connection."""
 
-    _configuration: int = 0
-    _last: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _last: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
 
-    def is_next(self, envelope: RaftEnvelope, configuration: int) -> bool:
-        """Whether to act on it. All is forgotten when `configuration`, the index of the last
-        change of members, is another: a node that was removed and added again starts anew."""
-        if configuration != self._configuration:
-            self._configuration, self._last = configuration, {}
+    def is_next(self, envelope: RaftEnvelope) -> bool:
+        """Whether to act on it."""
+        sender = (envelope.sender, envelope.sender_birth)
         position = (envelope.epoch, envelope.sequence)
-        if position <= self._last.get(envelope.sender, (0, 0)):
+        if position <= self._last.get(sender, (0, 0)):
             return False
-        self._last[envelope.sender] = position
+        self._last[sender] = position
         return True
 
 
@@ -116,7 +114,7 @@ class Ballot:
         self._voters.add(voter)
         return True
 
-    def is_won(self, members: dict[int, str], self_id: int) -> bool:
+    def is_won(self, members: Collection[int], self_id: int) -> bool:
         """Whether a majority of `members` said yes; this node says yes to itself."""
         yes = (self._voters | {self_id}) & set(members)
         return 2 * len(yes) > len(members)

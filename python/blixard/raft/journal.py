@@ -17,7 +17,7 @@ from blixard.raft import snapshot as snapshots
 from blixard.raft.seal import digest, seal
 from blixard.raft.snapshot import Snapshot
 from blixard.raft.store import Batch, Row, Store
-from blixard.raft.wire import Entry, Kind, membership_of
+from blixard.raft.wire import Entry, Kind, Member, membership_of
 
 ORIGIN: Final = bytes(16)
 """The chained hash before the first entry."""
@@ -30,6 +30,8 @@ class Head(msgspec.Struct, frozen=True):
     """How many transactions there were."""
     cluster_id: str
     node_id: int
+    birth: int
+    """Drawn when the journal began: one that begins anew in its place is another node."""
     opened: int
     """How often the journal was opened: tells this life of the node from its earlier ones."""
     term: int
@@ -107,6 +109,10 @@ class Journal:
         return self._head.node_id
 
     @property
+    def birth(self) -> int:
+        return self._head.birth
+
+    @property
     def opened(self) -> int:
         return self._opened
 
@@ -145,7 +151,7 @@ class Journal:
             end += 1
         return self._entries[first:end]
 
-    def members(self, at: int | None = None) -> dict[int, str]:
+    def members(self, at: int | None = None) -> dict[int, Member]:
         """The configuration as of the entry at `at`, or of the last one, in order of the ids.
 
         A change counts from the moment it is in the log, committed or not (the thesis, section
@@ -155,7 +161,7 @@ class Journal:
         for index, change in self._changes:
             if self.snapshot_index < index <= (self.last_index if at is None else at):
                 if change.add:
-                    members[change.node_id] = change.address
+                    members[change.node_id] = Member(change.address, change.birth)
                 else:
                     members.pop(change.node_id, None)
         return dict(sorted(members.items()))
@@ -223,6 +229,7 @@ class Journal:
             sequence=self._head.sequence,
             cluster_id=self._head.cluster_id,
             node_id=self._head.node_id,
+            birth=self._head.birth,
             opened=self._opened,
             term=self._term,
             vote=self._vote,

@@ -4,6 +4,8 @@ A node trusts its journal only if everything adds up: the seals, the chain from 
 without a hole, and the high-water mark. Only a transaction that had not ended may be missing.
 """
 
+import os
+
 import msgspec
 
 from blixard.errors import BlixardError, Code
@@ -31,21 +33,29 @@ def identity_of(store: Store) -> Identity | None:
     return Identity(head.cluster_id, head.node_id)
 
 
-def bootstrap(store: Store, cluster_id: str, node_id: int, address: str) -> None:
+def bootstrap(
+    store: Store, cluster_id: str, node_id: int, address: str, *, birth: int | None = None
+) -> None:
     """Found a cluster in an empty store: its first entry adds this node, and nothing else is its
-    configuration. To be done once in the life of a cluster. Raises `BlixardError` if the store
-    holds a journal."""
-    founding = Entry(membership_entry(Change(add=True, node_id=node_id, address=address)), 1, 1)
-    _begin(store, cluster_id, node_id, founding)
+    configuration. To be done once in the life of a cluster. `birth` is drawn unless given. Raises
+    `BlixardError` if the store holds a journal."""
+    birth = birth or _draw()
+    founding = Entry(membership_entry(Change(True, node_id, address, birth)), 1, 1)
+    _begin(store, cluster_id, node_id, birth, founding)
 
 
-def join(store: Store, cluster_id: str, node_id: int) -> None:
-    """Prepare an empty store for a node that a cluster will add. It has no vote until its own log
-    names it. Raises `BlixardError` if the store holds a journal."""
-    _begin(store, cluster_id, node_id, None)
+def join(store: Store, cluster_id: str, node_id: int, *, birth: int | None = None) -> None:
+    """Prepare an empty store for a node that a cluster will add. It never campaigns before its own
+    log names it, and votes only for one whose log names it with its birth, which is drawn unless
+    given. Raises `BlixardError` if the store holds a journal."""
+    _begin(store, cluster_id, node_id, birth or _draw(), None)
 
 
-def _begin(store: Store, cluster_id: str, node_id: int, founding: Entry | None) -> None:
+def _draw() -> int:
+    return int.from_bytes(os.urandom(8), "big") or 1
+
+
+def _begin(store: Store, cluster_id: str, node_id: int, birth: int, founding: Entry | None) -> None:
     assert cluster_id
     assert node_id > 0
     if store.load() is not None or store.read_marks():
@@ -61,6 +71,7 @@ def _begin(store: Store, cluster_id: str, node_id: int, founding: Entry | None) 
         sequence=1,
         cluster_id=cluster_id,
         node_id=node_id,
+        birth=birth,
         opened=0,
         term=len(rows),
         vote=node_id if rows else None,

@@ -7,7 +7,7 @@ the progress states of etcd's raft).
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -51,7 +51,7 @@ class Replicator:
         self._members: dict[int, Progress] = {}
         self._transfers = 0
 
-    def advance(self, term: int, members: list[int], *, heartbeat: bool) -> None:
+    def advance(self, term: int, members: Sequence[int], *, heartbeat: bool) -> None:
         """Send each of `members` what comes next, and something in any case if `heartbeat`."""
         if term != self._term:
             self._term, self._members = term, {}

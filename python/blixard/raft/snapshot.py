@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from blixard.raft.seal import digest, seal, unseal
+from blixard.raft.wire import Member
 from blixard.v1.raft_pb2 import SnapshotChunk
 
 CHUNK_BYTES: Final = 256 * 1024
@@ -22,8 +23,8 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True):
     term: int
     chain: bytes
     """The chained hash of the log at `index`; see `journal`."""
-    members: dict[int, str]
-    """The configuration as of `index`: node id -> address."""
+    members: dict[int, Member]
+    """The configuration as of `index`."""
     state: bytes
     """What the state machine gave."""
 

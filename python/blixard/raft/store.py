@@ -45,7 +45,7 @@ class Batch:
     snapshot: bytes | None
 
 
-class CorruptJournal(BlixardError):  # noqa: N818 - the name says what it is
+class CorruptJournal(BlixardError):
     """What was kept here is not what was written. This node must neither vote nor acknowledge."""
 
     code = Code.DATA_CORRUPT

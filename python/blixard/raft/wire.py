@@ -32,12 +32,20 @@ class Entry(NamedTuple):
     term: int
 
 
+class Member(msgspec.Struct, frozen=True, array_like=True):
+    """A voter: where it is reached, and the birth of the journal that its vote is kept in."""
+
+    address: str
+    birth: int
+
+
 class Change(msgspec.Struct, frozen=True, array_like=True):
-    """A change of the configuration by one node. `address` is empty when it is removed."""
+    """A change of the configuration by one node; one that is removed needs only its id."""
 
     add: bool
     node_id: int
-    address: str
+    address: str = ""
+    birth: int = 0
 
 
 def membership_entry(change: Change) -> bytes:

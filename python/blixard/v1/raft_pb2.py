@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62lixard/v1/raft.proto\x12\nblixard.v1\"\xd8\x01\n\x0cRaftEnvelope\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\x04\x12\x10\n\x08receiver\x18\x03 \x01(\x04\x12\x16\n\x0esender_address\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x10\n\x08sequence\x18\x07 \x01(\x04\x12\x11\n\x07message\x18\x08 \x01(\x0cH\x00\x12-\n\x08snapshot\x18\t \x01(\x0b\x32\x19.blixard.v1.SnapshotChunkH\x00\x42\t\n\x07payload\"}\n\rSnapshotChunk\x12\x10\n\x08transfer\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\r\n\x05index\x18\x04 \x01(\x04\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x10\n\x08\x63hecksum\x18\x06 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x07 \x01(\x0c\"\x1b\n\x07RaftAck\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62lixard/v1/raft.proto\x12\nblixard.v1\"\x86\x02\n\x0cRaftEnvelope\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\x04\x12\x10\n\x08receiver\x18\x03 \x01(\x04\x12\x16\n\x0esender_address\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x10\n\x08sequence\x18\x07 \x01(\x04\x12\x11\n\x07message\x18\x08 \x01(\x0cH\x00\x12-\n\x08snapshot\x18\t \x01(\x0b\x32\x19.blixard.v1.SnapshotChunkH\x00\x12\x14\n\x0csender_birth\x18\n \x01(\x06\x12\x16\n\x0ereceiver_birth\x18\x0b \x01(\x06\x42\t\n\x07payload\"}\n\rSnapshotChunk\x12\x10\n\x08transfer\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\r\n\x05index\x18\x04 \x01(\x04\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x10\n\x08\x63hecksum\x18\x06 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x07 \x01(\x0c\"\x1b\n\x07RaftAck\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'blixard.v1.raft_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RAFTENVELOPE']._serialized_start=38
-  _globals['_RAFTENVELOPE']._serialized_end=254
-  _globals['_SNAPSHOTCHUNK']._serialized_start=256
-  _globals['_SNAPSHOTCHUNK']._serialized_end=381
-  _globals['_RAFTACK']._serialized_start=383
-  _globals['_RAFTACK']._serialized_end=410
+  _globals['_RAFTENVELOPE']._serialized_end=300
+  _globals['_SNAPSHOTCHUNK']._serialized_start=302
+  _globals['_SNAPSHOTCHUNK']._serialized_end=427
+  _globals['_RAFTACK']._serialized_start=429
+  _globals['_RAFTACK']._serialized_end=456
 # @@protoc_insertion_point(module_scope)

@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RaftEnvelope(_message.Message):
-    __slots__ = ("cluster_id", "sender", "receiver", "sender_address", "term", "epoch", "sequence", "message", "snapshot")
+    __slots__ = ("cluster_id", "sender", "receiver", "sender_address", "term", "epoch", "sequence", "message", "snapshot", "sender_birth", "receiver_birth")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     SENDER_FIELD_NUMBER: _ClassVar[int]
     RECEIVER_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,8 @@ class RaftEnvelope(_message.Message):
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    SENDER_BIRTH_FIELD_NUMBER: _ClassVar[int]
+    RECEIVER_BIRTH_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     sender: int
     receiver: int
@@ -25,7 +27,9 @@ class RaftEnvelope(_message.Message):
     sequence: int
     message: bytes
     snapshot: SnapshotChunk
-    def __init__(self, cluster_id: _Optional[str] = ..., sender: _Optional[int] = ..., receiver: _Optional[int] = ..., sender_address: _Optional[str] = ..., term: _Optional[int] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., message: _Optional[bytes] = ..., snapshot: _Optional[_Union[SnapshotChunk, _Mapping]] = ...) -> None: ...
+    sender_birth: int
+    receiver_birth: int
+    def __init__(self, cluster_id: _Optional[str] = ..., sender: _Optional[int] = ..., receiver: _Optional[int] = ..., sender_address: _Optional[str] = ..., term: _Optional[int] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., message: _Optional[bytes] = ..., snapshot: _Optional[_Union[SnapshotChunk, _Mapping]] = ..., sender_birth: _Optional[int] = ..., receiver_birth: _Optional[int] = ...) -> None: ...
 
 class SnapshotChunk(_message.Message):
     __slots__ = ("transfer", "offset", "total", "index", "term", "checksum", "data")
