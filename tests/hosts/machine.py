@@ -22,8 +22,7 @@ from hosts.network import Network
 
 POLL_S: Final = 0.1
 BOOT_TIMEOUT_S: Final = 60
-TIMED_OUT: Final = 124
-"""The exit status of timeout(1)."""
+COMMAND_TIMEOUT_S: Final = 900
 
 ENVIRONMENT: Final = (
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",
@@ -131,15 +130,16 @@ class Machine:
         command: str,
         check_return: bool = True,
         check_output: bool = True,
-        timeout: int | None = 900,
+        timeout: int | None = COMMAND_TIMEOUT_S,
     ) -> tuple[int, str]:
         """Run a command and return its exit status and what it wrote to stdout.
 
-        After `timeout` it is terminated; the status is then 124. It is -1 without `check_return`,
-        and -2, with no output, without `check_output`.
+        After `timeout`, or a quarter of an hour if it is None, the command is ended with status 124.
+        The status is -1 without `check_return`; it is -2, and the output empty, without
+        `check_output`.
         """
         self._connect()
-        limit = ["timeout", str(timeout)] if timeout is not None else []
+        limit = ["timeout", "--kill-after=10", str(timeout or COMMAND_TIMEOUT_S)]
         shell = ["bash", "-c", f"set -euo pipefail; {command}"]
         done = subprocess.run(
             [*self._container.entering(), "env", "-i", *ENVIRONMENT, *limit, *shell],

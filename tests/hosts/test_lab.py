@@ -12,7 +12,7 @@ import pytest
 
 from hosts.conftest import OpenLab
 from hosts.enter import cgroups
-from hosts.lab import Lab, sweep
+from hosts.lab import GUEST, Lab, sweep
 from hosts.layers import ROOT, Layer, hosts_layers
 from hosts.machine import Machine, RequestedAssertionFailed, retry
 
@@ -255,6 +255,30 @@ def test_the_daemons_user_may_run_vms_and_nothing_else(node1: Machine) -> None:
     # The rule allows the name, but the template has it: no other program can be put behind it.
     evil = "StartTransientUnit 'ssa(sv)a(sa(sv))' microvm@evil.service replace 0 0"
     assert "has a fragment file" in node1.fail(f"{manager} {evil} 2>&1")
+
+
+def test_the_daemons_user_builds_and_starts_a_guest(node2: Machine) -> None:
+    assert (GUEST / "vmlinuz").exists(), "the guest's kernel is missing: run `make guest`"
+    node2.copy_from_host(str(ROOT / "vm-templates/tiny"), "/srv/tiny")
+    as_daemon = "runuser -u blixard --"
+    runner = node2.succeed(
+        f"{as_daemon} env HOME=/tmp nix build --no-link --print-out-paths "
+        "path:/srv/tiny#nixosConfigurations.tiny.config.microvm.declaredRunner"
+    ).strip()
+    node2.succeed(
+        f"{as_daemon} install -d -m 2775 -g kvm /var/lib/microvms/tiny",
+        f"{as_daemon} ln -s {runner} /var/lib/microvms/tiny/current",
+        f"{as_daemon} busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 "
+        "org.freedesktop.systemd1.Manager StartUnit ss microvm@tiny.service replace",
+    )
+    node2.wait_for_unit("microvm@tiny.service")
+    console = "journalctl --unit microvm@tiny --all --output cat | grep -F"
+    node2.wait_until_succeeds(f"{console} 'tiny: heartbeat 1'", timeout=90)
+    assert node2.succeed("readlink /var/lib/microvms/tiny/booted").strip() == runner
+
+    node2.succeed("systemctl stop microvm@tiny.service", f"{console} 'tiny: powers off'")
+    assert node2.get_unit_property("microvm@tiny.service", "Result") == "success"
+    node2.fail("pgrep qemu", "test -L /var/lib/microvms/tiny/booted")
 
 
 def test_what_a_killed_run_left_is_swept(tmp_path: Path) -> None:
