@@ -134,9 +134,8 @@ class Machine:
     ) -> tuple[int, str]:
         """Run a command and return its exit status and what it wrote to stdout.
 
-        After `timeout`, or a quarter of an hour if it is None, the command is ended with status 124.
-        The status is -1 without `check_return`; it is -2, and the output empty, without
-        `check_output`.
+        After `timeout`, or a quarter of an hour if it is None, it is ended, with status 124. The
+        status is -1 without `check_return`; it is -2, with no output, without `check_output`.
         """
         self._connect()
         limit = ["timeout", "--kill-after=10", str(timeout or COMMAND_TIMEOUT_S)]
