@@ -16,11 +16,13 @@ LISTS = 20
 
 def main() -> None:
     """Measure everything; `--demo` adds the demo, which takes a minute."""
-    with tempfile.TemporaryDirectory(prefix="blixard-bench-") as directory:
-        with three_nodes(Path(directory)) as cluster:
-            _fill(cluster)
-            _print("resident memory of a node with 100 VMs, MiB", _resident_mib(cluster))
-            _print("blixard vm list, shell to shell, s", _timed(lambda: cluster.cli("vm", "list")))
+    with (
+        tempfile.TemporaryDirectory(prefix="blixard-bench-") as directory,
+        three_nodes(Path(directory)) as cluster,
+    ):
+        _fill(cluster)
+        _print("resident memory of a node with 100 VMs, MiB", _resident_mib(cluster))
+        _print("blixard vm list, shell to shell, s", _timed(lambda: cluster.cli("vm", "list")))
     script = Path(__file__).with_name("commit_latency.py")
     subprocess.run([sys.executable, script], check=True)
     if "--demo" in sys.argv:

@@ -47,8 +47,8 @@ def choose(
     if any(answer.knows_you for answer in answers):
         raise BlixardError(
             f"cluster {clusters[0]} has a node-{node_id}, but this data directory is empty",
-            remedy=f"if its disk was lost, remove it there: blixard cluster leave --node {node_id}; "
-            "then start it again. Otherwise give this node another id",
+            remedy=f"if its disk was lost: blixard cluster leave --node {node_id} there, and start "
+            "it again. Otherwise give this node another id",
             code=Code.NODE_TAKEN,
         )
     if clusters:

@@ -8,21 +8,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from blixard import decide
+from blixard.commands import (
+    CheckIn,
+    Command,
+    DeferVm,
+    PlaceVm,
+    RegisterNode,
+    ReportVm,
+)
 from blixard.errors import Code
 from blixard.model import (
     Accepted,
     Capacity,
-    CheckIn,
     Cluster,
-    Command,
     Outcome,
-    PlaceVm,
-    RegisterNode,
     Rejected,
-    ReportVm,
     State,
 )
 from blixard.ports import Builder, Clock, Lives, Log, LogStatus, SeenUnit, Unavailable, Units
+
+REFUSED_FOR_MS = 5_000
+"""How long a node that was refused waits before it asks again."""
 
 PROGRESS_EVERY_MS = 1_000
 """The least time between two reports of a build's progress."""
@@ -56,6 +62,8 @@ class Agent:
         self._fresh_index: int | None = None
         self._in_flight: set[str] = set()
         self._progress_ms: dict[str, int] = {}
+        self._leads_term = 0
+        self._refused_ms = -REFUSED_FOR_MS
         self.refusal: Rejected | None = None
         """Why the cluster does not accept this node, if it does not."""
 
@@ -66,7 +74,9 @@ class Agent:
 
     def step(self) -> None:
         """Begin whatever is missing between what is wanted and what is seen."""
-        cluster, status = self._log.cluster(), self._log.status()
+        # In this order: what is applied by then is in the state that is read afterwards.
+        status = self._log.status()
+        cluster = self._log.cluster()
         units = self._units.seen()
         if units is not None:
             if self._fresh_index is None:
@@ -85,6 +95,8 @@ class Agent:
         applied here can be older than the VMs that run here.
         """
         me = self._me
+        if self._clock.boot_ms() - self._refused_ms < REFUSED_FOR_MS:
+            return
         if self._incarnation is not None:
             check_in = CheckIn(me.node_id, self._incarnation, me.address, me.capacity, me.version)
             self._submit("sign-in", check_in, self._checked_in)
@@ -113,7 +125,7 @@ class Agent:
             case Rejected(code=Code.STALE):
                 self._incarnation = None
             case Rejected():
-                self.refusal = outcome
+                self._refused(outcome)
 
     def _registered(self, outcome: Outcome) -> None:
         match outcome:
@@ -122,7 +134,11 @@ class Agent:
                 self._incarnation = self._fresh_index = outcome.index
                 self.refusal = None
             case Rejected() if outcome.code is not Code.STALE:
-                self.refusal = outcome
+                self._refused(outcome)
+
+    def _refused(self, rejected: Rejected) -> None:
+        self.refusal = rejected
+        self._refused_ms = self._clock.boot_ms()
 
     def _tend(self, cluster: Cluster, units: dict[str, SeenUnit]) -> None:
         known = cluster.nodes.get(self._me.node_id)
@@ -130,7 +146,9 @@ class Agent:
             self._incarnation = self._fresh_index = None
             return
         builds = self._builder.seen()
-        for action in decide.node(cluster, self._me.node_id, known.incarnation, units, builds):
+        assert self._fresh_index is not None
+        me, life, session = self._me.node_id, known.incarnation, self._fresh_index
+        for action in decide.node(cluster, me, life, session, units, builds):
             self._act(action)
 
     def _act(self, action: decide.Action) -> None:
@@ -162,6 +180,9 @@ class Agent:
     # --- the leader's duty ----------------------------------------------------------------------
 
     def _lead(self, cluster: Cluster, status: LogStatus) -> None:
+        if self._leads_term != status.term:
+            self._begin_to_lead(status.term)
+            return
         silent = frozenset(node_id for node_id in cluster.nodes if not status.hears(node_id))
         for duty in decide.leader(cluster, status.node_id, set(status.members), silent):
             match duty:
@@ -169,10 +190,22 @@ class Agent:
                     self._change_membership(duty)
                 case decide.HandOver():
                     self._log.transfer_leadership()
-                case PlaceVm():
+                case PlaceVm() | DeferVm():
                     self._propose(f"place {duty.name}", duty)
                 case _:
                     self._propose("membership", duty)
+
+    def _begin_to_lead(self, term: int) -> None:
+        """A new leader may have much to apply yet; consensus membership is changed outside the
+        law, so it must not follow an old state."""
+        if "barrier" in self._in_flight:
+            return
+
+        def caught_up(_outcome: Outcome) -> None:
+            self._leads_term = term
+
+        self._in_flight.add("barrier")
+        self._log.barrier(self._landed("barrier", caught_up))
 
     def _change_membership(self, change: decide.ChangeMembership) -> None:
         if "membership" in self._in_flight:

@@ -6,14 +6,23 @@ hold every released form for ever. Decoding never runs code.
 """
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, Final
 
 import msgspec
 from cattrs import Converter
-from cattrs.errors import ClassValidationError
+from cattrs.errors import CattrsError
 from cattrs.strategies import configure_tagged_union
 
-from blixard.model import Cluster, Command, Entry, Outcome, Source
+from blixard.commands import (
+    Command,
+    Entry,
+)
+from blixard.model import (
+    Cluster,
+    Outcome,
+    Source,
+)
 
 VERSION: Final = 1
 
@@ -23,10 +32,21 @@ class DecodeError(ValueError):
 
 
 def _converter() -> Converter:
-    converter = Converter(detailed_validation=False)
+    converter = Converter(detailed_validation=False, forbid_extra_keys=True)
+    for primitive in (int, str, bytes, bool):
+        converter.register_structure_hook(primitive, _exactly)
     for union in (Command, Outcome, Source):
         configure_tagged_union(union, converter)
     return converter
+
+
+def _exactly(value: object, kind: type) -> Any:
+    """No conversion: replicas that read damaged bytes each in their own way would diverge."""
+    if issubclass(kind, Enum):
+        return kind(value)
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value
 
 
 _CONVERTER: Final = _converter()
@@ -55,7 +75,7 @@ def decode_outcome(data: bytes) -> Outcome:
 
 
 def encode_cluster(cluster: Cluster) -> bytes:
-    """A whole state, for a snapshot. Equal states give equal bytes."""
+    """A whole state, for a snapshot. The same log gives the same bytes on every node."""
     return _encode(cluster, Cluster)
 
 
@@ -72,11 +92,11 @@ def _encode(value: object, kind: Any) -> bytes:
 def _decode(data: bytes, kind: Any) -> Any:
     try:
         version, value = msgspec.msgpack.decode(data)
-    except (msgspec.DecodeError, TypeError, ValueError) as error:
+    except (msgspec.DecodeError, RecursionError, TypeError, ValueError) as error:
         raise DecodeError(f"not an encoded {kind}") from error
-    if version != VERSION or not isinstance(value, Mapping):
+    if type(version) is not int or version != VERSION or not isinstance(value, Mapping):
         raise DecodeError(f"format {version!r} is unknown; this release knows {VERSION}")
     try:
         return _CONVERTER.structure(value, kind)
-    except (ClassValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DecodeError(f"no valid {kind}: {error}") from error
+    except (CattrsError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DecodeError(f"no valid {kind}: {type(error).__name__}") from error

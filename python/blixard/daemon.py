@@ -1,14 +1,15 @@
 """The daemon: the only room that knows all others, and wires them.
 
 One asyncio loop runs the consensus engine, the gRPC server and the agent's steps. Whatever could
-block (systemd, Nix, name look-ups) lives in drivers that never hold the loop up. Stopping the daemon
-leaves the VMs alone; a later one finds them again.
+block (systemd, Nix, name look-ups) lives in drivers that never hold the loop up. Stopping the
+daemon leaves the VMs alone; a later one finds them again.
 """
 
 import asyncio
 import contextlib
 import logging
 import signal
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from random import SystemRandom
@@ -17,7 +18,7 @@ from uuid import uuid4
 
 from blixard import __version__, admission
 from blixard.agent import Agent, Self
-from blixard.config import NodeConfig
+from blixard.config import RUNTIME_DIR, NodeConfig
 from blixard.drivers import host
 from blixard.drivers.flake_lock import NixLocker
 from blixard.drivers.lives import LifeFile
@@ -25,11 +26,14 @@ from blixard.drivers.nix import NixBuilder
 from blixard.drivers.nix_command import NixCommand
 from blixard.drivers.process import ProcessUnits
 from blixard.drivers.systemd import SystemdUnits
+from blixard.drivers.systemd_files import UnitFiles
 from blixard.errors import BlixardError
 from blixard.machine.changes import Change
+from blixard.model import Capacity
 from blixard.notify import ServiceNotifier, log_change, set_up_logging
 from blixard.ports import Done
-from blixard.raft.engine import RaftEngine, bootstrap, join
+from blixard.raft.engine import RaftEngine
+from blixard.raft.recovery import bootstrap, identity_of, join
 from blixard.raft.replica import Replica, ReplicatedCluster
 from blixard.raft.runner import EngineRunner
 from blixard.raft.store import SqliteStore
@@ -42,6 +46,8 @@ from blixard.wire.server import ClusterService, RaftService, Server
 STEP_EVERY_S: Final = 0.5
 """The longest pause between two steps of the agent; whatever changes wakes it earlier."""
 RETRY_S: Final = 1.0
+MICROVMS: Final = Path("/var/lib/microvms")
+"""Where microvm.nix keeps VMs (its doc/src/conventions.md)."""
 
 _log = logging.getLogger("blixard")
 
@@ -63,10 +69,12 @@ class Daemon:
         self._wake = asyncio.Event()
         self._node = NodeLog(config.node_id)
         self._state = ReplicatedCluster(told=self._told)
+        self._transport = GrpcTransport()
         self._forwarding: set[asyncio.Task[None]] = set()
         self._via = [address for _, address in config.peers]
         self.founding = config.founding
         self.cluster_id = ""
+        self._belongs = asyncio.Event()
 
     async def run(self) -> None:
         """Live until a signal says to stop, then let go of everything but the VMs."""
@@ -98,12 +106,14 @@ class Daemon:
             closing.callback(self._notifier.stopping)
             join_id = _join_id(config.data_dir / "raft")
             await self._belong(store)
-            log = self._open_log(store)
-            closing.push_async_callback(self._runner.close)
+            engine = self._engine(store)
+            runner = EngineRunner(engine, self._transport)
+            log = Replica(engine, self._state, self.cluster_id, self._clock, self._forward)
+            self._node.open(log)
             await server.serving(belongs=True)
             me = self._self(join_id)
             agent = Agent(me, log, units, builder, self._lives(), self._clock)
-            await asyncio.gather(self._be_admitted(log, me), self._steps(agent, log))
+            await _together(runner.run(), self._be_admitted(log, me), self._steps(agent, log))
 
     # --- what it is wired of --------------------------------------------------------------------
 
@@ -115,7 +125,8 @@ class Daemon:
     def _units(self) -> ProcessUnits | SystemdUnits:
         driver = self._config.driver
         if driver == "systemd" or (driver == "auto" and host.has_systemd()):
-            return SystemdUnits(wake=self._wake.set, clock=self._clock)
+            files = UnitFiles(MICROVMS, RUNTIME_DIR / "units")
+            return SystemdUnits(files, wake=self._wake.set)
         return ProcessUnits(
             self._config.data_dir / "vms",
             wake=self._wake.set,
@@ -141,11 +152,15 @@ class Daemon:
             version=__version__,
         )
 
-    def _open_log(self, store: SqliteStore) -> Replica:
-        engine = RaftEngine()
-        log = Replica(engine, self._state, self.cluster_id, self._clock, self._forward)
-        self._node.open(log)
-        return log
+    def _engine(self, store: SqliteStore) -> RaftEngine:
+        return RaftEngine(
+            self._config.node_id,
+            store,
+            self._state,
+            send=self._transport.send,
+            clock=time.monotonic,
+            random=SystemRandom(),
+        )
 
     # --- the way into a cluster -----------------------------------------------------------------
 
@@ -165,6 +180,7 @@ class Daemon:
                     self._notifier.status(f"waits to join a cluster: {why}")
                     await asyncio.sleep(RETRY_S)
         self.cluster_id = identity.cluster_id
+        self._belongs.set()
 
     async def _greet_peers(self) -> list[pb.GreetResponse]:
         node_id = self._config.node_id
@@ -175,8 +191,7 @@ class Daemon:
         """Try one more address, until this node belongs to a cluster."""
         if address not in self._via:
             self._via.append(address)
-        while not self.cluster_id:
-            await asyncio.sleep(RETRY_S / 10)
+        await self._belongs.wait()
         return self.cluster_id
 
     async def _be_admitted(self, log: Replica, me: Self) -> None:
@@ -224,6 +239,16 @@ class Daemon:
         task.add_done_callback(self._forwarding.discard)
 
 
+async def _together(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run all parts until one fails; raises what that one raised."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for part in parts:
+                tasks.create_task(part)
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group
+
+
 def _status_line(log: Replica, agent: Agent) -> str:
     """What `systemctl status` shows."""
     if agent.refusal is not None:
@@ -235,7 +260,9 @@ def _status_line(log: Replica, agent: Agent) -> str:
         for vm in cluster.vms.values()
         if vm.holder is not None and vm.holder.node_id == status.node_id
     ]
-    return f"{status.role}, term {status.term}, {leader}; {len(held)} of {len(cluster.vms)} VMs here"
+    return (
+        f"{status.role}, term {status.term}, {leader}; {len(held)} of {len(cluster.vms)} VMs here"
+    )
 
 
 def _join_id(directory: Path) -> str:

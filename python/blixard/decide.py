@@ -6,20 +6,23 @@ them again changes nothing, and a missed event costs one step.
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blixard import scheduler
+from blixard.commands import (
+    Command,
+    DeferVm,
+    PlaceVm,
+    ReportVm,
+    SettleNode,
+)
 from blixard.model import (
     DEFAULT_GRACE_MS,
     Cluster,
-    Command,
     Holder,
     Membership,
     PackedSource,
-    PlaceVm,
     Reason,
-    ReportVm,
-    SettleNode,
     Source,
     State,
     Vm,
@@ -106,25 +109,34 @@ def leader(
         if choice.node_id is not None:
             node = cluster.nodes[choice.node_id]
             yield PlaceVm(vm.name, vm.uid, node.node_id, node.incarnation)
+        elif vm.reason.text != choice.text:
+            yield DeferVm(vm.name, vm.uid, choice.text)
 
 
 def _membership(cluster: Cluster, me: int, members: AbstractSet[int]) -> Iterator[Duty]:
-    """At most one change at a time: the next is proposed when this one is settled."""
+    """At most one change at a time: the next is proposed when this one is settled.
+
+    Consensus follows the cluster's nodes; whoever is in one and not in the other is a difference.
+    """
+    strangers = sorted(set(members) - set(cluster.nodes) - {me})
+    if cluster.nodes and strangers:
+        yield ChangeMembership(strangers[0], "", add=False)
+        return
     for node_id in sorted(cluster.nodes):
         node = cluster.nodes[node_id]
         is_member = node_id in members
         match node.membership:
             case Membership.JOINING if is_member:
-                yield SettleNode(node_id, is_member=True)
-            case Membership.JOINING:
+                yield SettleNode(node_id, node.join_id, is_member=True)
+            case Membership.JOINING | Membership.MEMBER if not is_member:
                 yield ChangeMembership(node_id, node.address, add=True)
             case Membership.LEAVING if not is_member:
-                yield SettleNode(node_id, is_member=False)
+                yield SettleNode(node_id, node.join_id, is_member=False)
             case Membership.LEAVING if node_id == me:
                 yield HandOver()
             case Membership.LEAVING:
                 yield ChangeMembership(node_id, node.address, add=False)
-            case Membership.MEMBER:
+            case _:
                 continue
         return
 
@@ -136,10 +148,12 @@ def node(
     cluster: Cluster,
     me: int,
     incarnation: int,
+    session: int,
     units: Mapping[str, SeenUnit],
     builds: Mapping[str, SeenBuild],
 ) -> Iterator[Action]:
-    """What node `me` does in this life, given the units and builds it sees on its host."""
+    """What node `me` does in this life, given the units and builds it sees on its host. Its reports
+    carry `session`."""
     for name in sorted({*cluster.vms, *units, *builds}):
         vm = cluster.vms.get(name)
         mine = (
@@ -149,7 +163,8 @@ def node(
             and vm.holder.incarnation == incarnation
         )
         if vm is not None and mine:
-            yield from _held(cluster, vm, units.get(name), builds.get(name))
+            for action in _held(cluster, vm, units.get(name), builds.get(name)):
+                yield replace(action, session=session) if isinstance(action, ReportVm) else action
         else:
             yield from _not_held(name, units.get(name), builds.get(name), known=vm is not None)
 
@@ -243,6 +258,7 @@ def _report(vm: Vm, state: State, reason: Reason, runner: str | None = None) -> 
         node_id=vm.holder.node_id,
         incarnation=vm.holder.incarnation,
         epoch=vm.holder.epoch,
+        session=0,
         state=state,
         reason=reason,
         runner=runner,

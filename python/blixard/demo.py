@@ -25,6 +25,7 @@ from blixard.errors import BlixardError
 VM: Final = "hello"
 VCPUS: Final = 2
 MEMORY_MIB: Final = 1024
+TINY: Final = Path(__file__).parents[2] / "vm-templates" / "tiny"
 DEADLINE_S: Final = 60.0
 SHOWN_LINES: Final = 6
 NIX_OPTIONS: Final = {
@@ -51,14 +52,17 @@ class DemoNode:
         return f"node-{self.node_id}"
 
 
-def run(nodes: int, config: str, *, keep: bool) -> int:
-    """Run the demo with the VM source `config`. Raises `BlixardError` where it breaks off."""
+def run(nodes: int, config: str | None, *, keep: bool) -> int:
+    """Run the demo with the VM source `config`, or the tiny template.
+
+    Raises `BlixardError` where it breaks off.
+    """
     began = time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix="blixard-demo-"))
     demo = Demo(directory, nodes)
     try:
         demo.form_cluster()
-        demo.boot(config)
+        demo.boot(config or f"{TINY}#tiny")
         demo.restart_leader()
         if keep:
             demo.leave_running()
@@ -112,7 +116,9 @@ class Demo:
         before = self._console()
         _say(f"{leader.name} leads. Its daemon is stopped, and the others choose a new leader:")
         self._stop(leader)
-        self._until(lambda: self._status()["leader_id"] not in (0, leader.node_id), "a new leader")
+        self._until(
+            lambda: self._status()["leader_id"] not in (None, leader.node_id), "a new leader"
+        )
         self._blixard("cluster", "status")
         _say(f"The daemon of {leader.name} comes back, and finds what it left:")
         self._start(leader)
@@ -120,6 +126,7 @@ class Demo:
             lambda: all(node["state"] == "ready" for node in self._status()["nodes"]),
             f"{leader.name} is back",
         )
+        self._until(lambda: self._vm()["state"] == "running", "the VM is found again")
         self._until(lambda: len(self._console()) > len(before), "the guest goes on")
         if not self._console().startswith(before):
             raise BlixardError("the guest was restarted", remedy=f"read {self._directory}/*/log")
@@ -137,9 +144,11 @@ class Demo:
 
     def leave_running(self) -> None:
         """Tell how to go on, and how to end it."""
-        " ".join(str(node.process.pid) for node in self._nodes if node.process)
+        pids = " ".join(str(node.process.pid) for node in self._nodes if node.process)
         _say("Everything was left running (--keep). Go on with:")
+        _echo(f"  export BLIXARD_ADDRESS={self._nodes[0].address}\n  blixard vm status {VM}")
         _say("and end it with:")
+        _echo(f"  blixard vm delete {VM} --yes --wait\n  kill {pids}\n  rm -r {self._directory}")
 
     def clean_up(self) -> None:
         """Leave nothing behind, however the story ended."""
@@ -161,6 +170,7 @@ class Demo:
         if not settings.exists():
             settings.write_text(self._settings(node))
         f"blixard node --config {settings.relative_to(self._directory.parent)}"
+        _echo(f"  $ blixard node --config {settings}")
         with (node.directory / "log").open("ab") as log:
             node.process = subprocess.Popen(
                 [*_BLIXARD, "node", "--config", str(settings)],
@@ -201,9 +211,13 @@ class Demo:
         status: Mapping[str, Any] = json.loads(output)
         return status
 
+    def _vm(self) -> Mapping[str, Any]:
+        vm: Mapping[str, Any] = json.loads(self._run("vm", "status", VM, "-o", "json", quiet=True))
+        return vm
+
     def _console_path(self) -> Path:
-        vm = json.loads(self._run("vm", "status", VM, "-o", "json", quiet=True))
-        node = next(node for node in self._nodes if node.name == vm["node"])
+        held_by = self._vm()["node"]
+        node = next(node for node in self._nodes if node.name == held_by)
         return node.directory / "data" / "vms" / VM / "console.log"
 
     def _console(self) -> str:
@@ -233,6 +247,7 @@ class Demo:
 
     def _blixard(self, *arguments: str) -> None:
         """Show a command, run it, and show what it prints."""
+        _echo(f"  $ {shlex.join(['blixard', *arguments])}")
         self._run(*arguments, quiet=False)
 
     def _run(self, *arguments: str, quiet: bool) -> str:
@@ -246,8 +261,8 @@ class Demo:
             check=False,
             timeout=10 * DEADLINE_S,
         )
-        if not quiet:
-            pass
+        if not quiet and completed.stdout:
+            _echo(_indented(completed.stdout))
         if completed.returncode != 0:
             what = shlex.join(["blixard", *arguments])
             raise BlixardError(
@@ -259,12 +274,18 @@ class Demo:
 _BLIXARD: Final = (sys.executable, "-P", "-m", "blixard")
 
 
+def _echo(text: str) -> None:
+    """Tell the spectator at once, also through a pipe."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def _say(text: str) -> None:
-    pass
+    _echo(f"\n{text}")
 
 
 def _show(console: str, lines: int = SHOWN_LINES) -> None:
-    pass
+    _echo("\n".join(f"  | {line}" for line in console.splitlines()[-lines:]))
 
 
 def _indented(text: str) -> str:

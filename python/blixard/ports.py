@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
-from blixard.model import Cluster, Command, FlakeSource, Outcome, Reason, RequestId, Source
+from blixard.commands import (
+    Command,
+)
+from blixard.model import (
+    Cluster,
+    FlakeSource,
+    Outcome,
+    Reason,
+    RequestId,
+    Source,
+)
 
 
 class Clock(Protocol):
@@ -125,8 +135,8 @@ class Builder(Protocol):
     """Realises runners. One build a VM at a time; a result stays until forgotten."""
 
     def begin(self, name: str, epoch: int, source: Source, content: bytes) -> None:
-        """Begin to realise `source`; `content` is the archive of a packed source, else empty.
-        Replaces an earlier result, and ends an earlier build."""
+        """Begin to realise `source`, visibly in `seen` at once; `content` is the archive of a
+        packed source, else empty. Replaces an earlier result, and ends an earlier build."""
         ...
 
     def cancel(self, name: str) -> None:
@@ -174,7 +184,10 @@ class SeenUnit:
 class Units(Protocol):
     """Runs VMs on this host, where they outlive the daemon."""
 
-    def start(self, name: str, uid: int, epoch: int, runner: str) -> None: ...
+    def start(self, name: str, uid: int, epoch: int, runner: str) -> None:
+        """Begin to start a VM of which nothing is seen; from now on it is. A start that comes to
+        nothing ends as EXITED, within a minute."""
+        ...
 
     def stop(self, name: str, grace_ms: int, kill: bool) -> None:
         """Begin to stop: gracefully, after `grace_ms` by force; at once if `kill`. A repeated call

@@ -8,7 +8,6 @@ import pytest
 from cluster.loopback import LoopbackCluster, three_nodes
 from cluster.runners import flake_of_runner
 
-
 COUNT = """count=0
 while [ ! -e stop ]; do
   count=$((count + 1))

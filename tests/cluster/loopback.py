@@ -169,6 +169,10 @@ class LoopbackCluster:
             return self.json("cluster", "status")
         return {}
 
+    def host_of(self, name: str) -> int:
+        """The node that holds a VM."""
+        return int(self.vm(name)["node"].removeprefix("node-"))
+
     def vm(self, name: str) -> Mapping[str, Any]:
         """One VM's status."""
         return self.json("vm", "status", name)
@@ -178,7 +182,7 @@ class LoopbackCluster:
 
         def ready() -> bool:
             nodes = self.status().get("nodes", [])
-            states = {node["node_id"]: node["state"] for node in nodes}
+            states = {node["id"]: node["state"] for node in nodes}
             return states == dict.fromkeys(node_ids, "ready")
 
         wait_until(ready, f"{node_ids} ready", timeout_s)

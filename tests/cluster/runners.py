@@ -43,4 +43,3 @@ def broken_flake(folder: Path, text: str) -> str:
     folder.mkdir(parents=True)
     (folder / "flake.nix").write_text(text)
     return f"{folder}#guest"
-

@@ -1,6 +1,5 @@
 """The whole path on real parts: command line, gRPC, consensus, Nix, guards and processes."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ def _pids(cluster: LoopbackCluster, name: str) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                folder = Path(os.readlink(entry / "cwd"))
+                folder = (entry / "cwd").readlink()
             except OSError:
                 continue
             if folder.name == name and cluster.directory in folder.parents:
@@ -50,7 +49,7 @@ def test_a_daemon_that_is_killed_leaves_its_vm_running(
     cluster: LoopbackCluster, counting: str
 ) -> None:
     cluster.cli("vm", "create", "web", "--config", counting, "--wait")
-    host = cluster.vm("web")["node_id"]
+    host = cluster.host_of("web")
     before = _pids(cluster, "web")
     assert before
     cluster.kill(host)
@@ -84,7 +83,7 @@ def test_whatever_was_acknowledged_survives_the_loss_of_all_daemons(
 def test_a_fourth_node_joins_and_an_old_one_leaves_while_vms_are_created(
     cluster: LoopbackCluster, counting: str
 ) -> None:
-    created = []
+    created: list[str] = []
 
     def create() -> None:
         name = f"vm-{len(created)}"
@@ -156,9 +155,7 @@ def test_a_guest_that_dies_at_once_is_failed_with_its_last_words(
 
 
 def test_resources_beyond_every_host_are_refused(cluster: LoopbackCluster, counting: str) -> None:
-    refused = cluster.cli(
-        "vm", "create", "web", "--config", counting, "--vcpus", "9", check=False
-    )
+    refused = cluster.cli("vm", "create", "web", "--config", counting, "--vcpus", "9", check=False)
     assert refused.returncode == 3
     assert "no node is that large" in refused.stderr
     assert cluster.json("vm", "list")["items"] == []

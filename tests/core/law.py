@@ -3,19 +3,21 @@
 from hashlib import sha256
 
 from blixard import codec, machine
+from blixard.commands import (
+    CreateVm,
+    DeleteVm,
+    Entry,
+    PlaceVm,
+    RegisterNode,
+    ReportVm,
+)
 from blixard.errors import Code
 from blixard.model import (
     Accepted,
     Cluster,
-    CreateVm,
-    DeleteVm,
-    Entry,
     Outcome,
     PackedSource,
-    PlaceVm,
-    RegisterNode,
     Rejected,
-    ReportVm,
     State,
     Vm,
     Wanted,

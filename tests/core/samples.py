@@ -2,17 +2,28 @@
 
 from hashlib import sha256
 
+from blixard.commands import (
+    AddNode,
+    CheckIn,
+    Command,
+    CreateVm,
+    DeferVm,
+    DeleteVm,
+    Entry,
+    PlaceVm,
+    RegisterNode,
+    RemoveNode,
+    ReportVm,
+    RestartVm,
+    SettleNode,
+    StartVm,
+    StopVm,
+)
 from blixard.errors import Code
 from blixard.model import (
     Accepted,
-    AddNode,
     Capacity,
-    CheckIn,
     Cluster,
-    Command,
-    CreateVm,
-    DeleteVm,
-    Entry,
     Fix,
     FlakeSource,
     Holder,
@@ -20,20 +31,12 @@ from blixard.model import (
     Node,
     Outcome,
     PackedSource,
-    PlaceVm,
     Reason,
-    RegisterNode,
     Rejected,
     Release,
     Remembered,
-    RemoveNode,
-    ReportVm,
     RequestId,
-    RestartVm,
-    SettleNode,
-    StartVm,
     State,
-    StopVm,
     StoreSource,
     Vm,
     VmSpec,
@@ -54,13 +57,14 @@ COMMANDS: dict[str, Command] = {
     "restart": RestartVm("web", grace_ms=10_000),
     "delete": DeleteVm("web"),
     "place": PlaceVm("web", uid=7, node_id=1, incarnation=3),
+    "defer": DeferVm("web", uid=7, why="node-1: 0 of 2 vCPUs free"),
     "report": ReportVm(
-        "web", 7, 1, 3, 9, State.RUNNING, Reason("active", "runs"), "/nix/store/0-runner"
+        "web", 7, 1, 3, 9, 3, State.RUNNING, Reason("active", "runs"), "/nix/store/0-runner"
     ),
-    "report-nothing-built": ReportVm("web", 7, 1, 3, 9, State.FAILED, Reason("exited", "é 💥")),
+    "report-nothing-built": ReportVm("web", 7, 1, 3, 9, 3, State.FAILED, Reason("exited", "é 💥")),
     "add-node": AddNode(2, "10.0.0.2:7001", "machine-2", "join-2"),
     "remove-node": RemoveNode(2),
-    "settle-node": SettleNode(2, is_member=True),
+    "settle-node": SettleNode(2, "join-2", is_member=True),
     "register-node": RegisterNode(
         2, "machine-2", "join-2", "10.0.0.2:7001", 3, Capacity(8, 16_384), "1.0.0"
     ),

@@ -9,7 +9,14 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from blixard.model import Entry, FlakeSource, PackedSource, StoreSource
+from blixard.commands import (
+    Entry,
+)
+from blixard.model import (
+    FlakeSource,
+    PackedSource,
+    StoreSource,
+)
 
 Strategy = st.SearchStrategy[Any]
 

@@ -4,15 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from blixard.errors import Code
-from blixard.model import (
+from blixard.commands import (
     CreateVm,
     DeleteVm,
-    Rejected,
     RestartVm,
     StartVm,
-    State,
     StopVm,
+)
+from blixard.errors import Code
+from blixard.model import (
+    Rejected,
+    State,
     Wanted,
 )
 from blixard.ports import BuildState, UnitState

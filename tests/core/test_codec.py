@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blixard import codec
-from blixard.model import Cluster, Entry, Outcome
+from blixard.commands import (
+    Entry,
+)
+from blixard.model import (
+    Cluster,
+    Outcome,
+)
 from core.samples import CLUSTER, ENTRIES, OUTCOMES
 from core.strategies import of
 

@@ -5,6 +5,12 @@ from dataclasses import replace
 import pytest
 
 from blixard import decide
+from blixard.commands import (
+    DeferVm,
+    PlaceVm,
+    ReportVm,
+    SettleNode,
+)
 from blixard.decide import (
     SETTLE_MS,
     Build,
@@ -23,11 +29,8 @@ from blixard.model import (
     Holder,
     Membership,
     Node,
-    PlaceVm,
     Reason,
     Release,
-    ReportVm,
-    SettleNode,
     State,
     StoreSource,
     Vm,
@@ -49,8 +52,8 @@ def node_of(node_id: int, membership: Membership = Membership.MEMBER) -> Node:
         f"m{node_id}",
         f"j{node_id}",
         membership,
-        10 + node_id,
-        ROOM,
+        incarnation=10 + node_id,
+        capacity=ROOM,
     )
 
 
@@ -97,19 +100,25 @@ def test_no_vm_in_another_state_is_placed(state: State) -> None:
 def test_silent_nodes_get_nothing() -> None:
     cluster = cluster_of(PENDING)
     assert list(decide.leader(cluster, 1, {1, 2}, frozenset({1}))) == [PlaceVm("web", 20, 2, 12)]
-    assert list(decide.leader(cluster, 1, {1, 2}, frozenset({1, 2}))) == []
+    why = "node-1: does not answer; node-2: does not answer"
+    deferred = [DeferVm("web", 20, why)]
+    assert list(decide.leader(cluster, 1, {1, 2}, frozenset({1, 2}))) == deferred
+    told = cluster_of(replace(PENDING, reason=Reason("no-room", why)))
+    assert list(decide.leader(told, 1, {1, 2}, frozenset({1, 2}))) == []
 
 
 @pytest.mark.parametrize(
     ("membership", "members", "me", "duty"),
     [
         (Membership.MEMBER, {1, 2, 3}, 1, None),
+        (Membership.MEMBER, {1, 2}, 1, ChangeMembership(3, "n3:7001", add=True)),
+        (Membership.MEMBER, {1, 2, 3, 4}, 1, ChangeMembership(4, "", add=False)),
         (Membership.JOINING, {1, 2}, 1, ChangeMembership(3, "n3:7001", add=True)),
-        (Membership.JOINING, {1, 2, 3}, 1, SettleNode(3, is_member=True)),
+        (Membership.JOINING, {1, 2, 3}, 1, SettleNode(3, "j3", is_member=True)),
         (Membership.LEAVING, {1, 2, 3}, 1, ChangeMembership(3, "n3:7001", add=False)),
         (Membership.LEAVING, {1, 2, 3}, 3, HandOver()),
-        (Membership.LEAVING, {1, 2}, 1, SettleNode(3, is_member=False)),
-        (Membership.LEAVING, {1, 2}, 3, SettleNode(3, is_member=False)),
+        (Membership.LEAVING, {1, 2}, 1, SettleNode(3, "j3", is_member=False)),
+        (Membership.LEAVING, {1, 2}, 3, SettleNode(3, "j3", is_member=False)),
     ],
 )
 def test_consensus_membership_follows(
@@ -144,7 +153,7 @@ def build(state: BuildState, epoch: int = 30) -> SeenBuild:
 
 
 def report(state: State, code: str, text: str, runner: str | None = None) -> ReportVm:
-    return ReportVm("web", 20, 1, 11, 30, state, Reason(code, text), runner)
+    return ReportVm("web", 20, 1, 11, 30, 12, state, Reason(code, text), runner)
 
 
 STARTING, ACTIVE = unit(UnitState.STARTING), unit(UnitState.ACTIVE, SETTLE_MS)
@@ -213,7 +222,7 @@ def test_a_vm_that_this_node_holds(
 ) -> None:
     units = {"web": seen} if seen is not None else {}
     builds = {"web": built} if built is not None else {}
-    assert list(decide.node(cluster_of(vm), 1, 11, units, builds)) == actions
+    assert list(decide.node(cluster_of(vm), 1, 11, 12, units, builds)) == actions
 
 
 NOT_MINE = [
@@ -231,7 +240,7 @@ def test_a_vm_that_this_node_does_not_hold(vm: Vm | None) -> None:
     def actions(seen: SeenUnit | None, built: SeenBuild | None) -> list[decide.Action]:
         units = {"web": seen} if seen is not None else {}
         builds = {"web": built} if built is not None else {}
-        return list(decide.node(cluster, 1, 11, units, builds))
+        return list(decide.node(cluster, 1, 11, 12, units, builds))
 
     kept: list[decide.Action] = [] if vm is not None else [ReleaseBuild("web")]
     assert actions(None, None) == []
@@ -246,13 +255,13 @@ def test_a_vm_that_this_node_does_not_hold(vm: Vm | None) -> None:
 def test_a_packed_source_brings_its_content() -> None:
     source = packed(CONTENTS[0])
     vm = replace(VM, spec=replace(VM.spec, source=source))
-    actions = list(decide.node(cluster_of(vm), 1, 11, {}, {}))
+    actions = list(decide.node(cluster_of(vm), 1, 11, 12, {}, {}))
     assert actions == [Build("web", 30, source, CONTENTS[0])]
 
 
 def test_actions_come_in_the_order_of_names() -> None:
     stray = {"z": ACTIVE, "a": ACTIVE}
-    actions = list(decide.node(cluster_of(VM), 1, 11, stray, {"m": BUILT}))
+    actions = list(decide.node(cluster_of(VM), 1, 11, 12, stray, {"m": BUILT}))
     assert [action.name for action in actions] == ["a", "m", "web", "z"]
 
 

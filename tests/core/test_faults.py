@@ -6,22 +6,24 @@ from random import Random
 import pytest
 
 from blixard.agent import Agent
-from blixard.errors import Code
-from blixard.model import (
-    Accepted,
+from blixard.commands import (
     Command,
     CreateVm,
     DeleteVm,
-    Membership,
-    Outcome,
     RegisterNode,
-    Rejected,
     RemoveNode,
     ReportVm,
     RestartVm,
     StartVm,
-    State,
     StopVm,
+)
+from blixard.errors import Code
+from blixard.model import (
+    Accepted,
+    Membership,
+    Outcome,
+    Rejected,
+    State,
     Wanted,
 )
 from core.world import SPEC, TICK_MS, World

@@ -17,32 +17,34 @@ from hypothesis.stateful import (
 )
 
 from blixard import machine
-from blixard.machine import vms
-from blixard.model import (
-    Accepted,
+from blixard.commands import (
     AddNode,
-    Capacity,
     CheckIn,
-    Cluster,
     Command,
     CreateVm,
     DeleteVm,
     Entry,
-    Holder,
-    Membership,
-    Outcome,
     PlaceVm,
-    Reason,
     RegisterNode,
     RemoveNode,
     ReportVm,
-    RequestId,
     RestartVm,
     SettleNode,
-    Source,
     StartVm,
-    State,
     StopVm,
+)
+from blixard.machine import vms
+from blixard.model import (
+    Accepted,
+    Capacity,
+    Cluster,
+    Holder,
+    Membership,
+    Outcome,
+    Reason,
+    RequestId,
+    Source,
+    State,
     Vm,
     VmSpec,
     Wanted,
@@ -66,7 +68,7 @@ class Proposers(RuleBasedStateMachine):
         self.requests: list[Entry] = []
         self.applied(RegisterNode(1, "m1", "j1", "a:1", 0, CAPACITY, "1.0"))
         self.applied(AddNode(2, "b:1", "m2", "j2"))
-        self.applied(SettleNode(2, is_member=True))
+        self.applied(SettleNode(2, "j2", is_member=True))
         self.applied(RegisterNode(2, "m2", "j2", "b:1", 0, CAPACITY, "1.0"))
 
     @initialize(begin=st.sampled_from(["empty", "held", "running"]))
@@ -79,7 +81,7 @@ class Proposers(RuleBasedStateMachine):
         self.applied(PlaceVm("web", uid, 1, 1))
         if begin == "running":
             said = Reason("active", "runs")
-            self.applied(ReportVm("web", uid, 1, 1, uid + 1, State.RUNNING, said))
+            self.applied(ReportVm("web", uid, 1, 1, uid + 1, 1, State.RUNNING, said))
 
     def applied(self, command: Command, request: RequestId | None = None) -> Outcome:
         return self.law.apply(Entry(command, at_ms=self.law.index, request=request))
@@ -145,6 +147,7 @@ class Proposers(RuleBasedStateMachine):
                 holder.node_id,
                 holder.incarnation,
                 holder.epoch,
+                self.law.cluster.nodes[vm.holder.node_id].session - (who == 3),
                 state,
                 Reason("said", "so"),
             )
@@ -167,7 +170,7 @@ class Proposers(RuleBasedStateMachine):
     @rule(node_id=NODE_IDS, joins=st.booleans(), settles=st.booleans())
     def a_node_comes_or_goes(self, node_id: int, joins: bool, settles: bool) -> None:
         if settles:
-            self.applied(SettleNode(node_id, is_member=joins))
+            self.applied(SettleNode(node_id, f"j{node_id}", is_member=joins))
         elif joins:
             self.applied(AddNode(node_id, ADDRESSES[node_id], f"m{node_id}", f"j{node_id}"))
         else:
@@ -276,7 +279,7 @@ def test_the_law_notices(
 ) -> None:
     monkeypatch.setattr(room, function, broken)
     with pytest.raises(AssertionError, match=complaint):
-        run(Proposers, examples=400, repeatable=True)
+        run(Proposers, examples=4_000, repeatable=True)
 
 
 def test_the_proposers_reach_what_they_should() -> None:

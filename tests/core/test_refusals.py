@@ -5,30 +5,32 @@ from dataclasses import replace
 import pytest
 
 from blixard import machine
-from blixard.errors import Code
-from blixard.model import (
-    Accepted,
+from blixard.commands import (
     AddNode,
-    Capacity,
     CheckIn,
-    Cluster,
     Command,
     CreateVm,
     DeleteVm,
     Entry,
-    Outcome,
     PlaceVm,
-    Reason,
     RegisterNode,
-    Rejected,
     RemoveNode,
     ReportVm,
-    RequestId,
     RestartVm,
     SettleNode,
     StartVm,
-    State,
     StopVm,
+)
+from blixard.errors import Code
+from blixard.model import (
+    Accepted,
+    Capacity,
+    Cluster,
+    Outcome,
+    Reason,
+    Rejected,
+    RequestId,
+    State,
     StoreSource,
     VmSpec,
     Wanted,
@@ -60,7 +62,7 @@ def add(node_id: int) -> AddNode:
 STORY: list[Command] = [
     register(1),  # 1: node-1's incarnation
     add(2),
-    SettleNode(2, is_member=True),
+    SettleNode(2, "j2", is_member=True),
     register(2, capacity=Capacity(1, 1024)),  # 4
     add(3),  # joins, has not registered
     CreateVm("waits", SMALL),  # 6
@@ -76,7 +78,7 @@ STORY: list[Command] = [
 
 
 def report(**changes: object) -> ReportVm:
-    true = ReportVm("runs", 7, 1, 1, 8, State.RUNNING, Reason("active", "runs"))
+    true = ReportVm("runs", 7, 1, 1, 8, 1, State.RUNNING, Reason("active", "runs"))
     return replace(true, **changes)  # type: ignore[arg-type]
 
 
@@ -148,11 +150,11 @@ SAID_BY_NODES = [
     (register(1, previous=2), Code.STALE),
     (CheckIn(1, 2, "n1:7001", ROOM, "1.0"), Code.STALE),
     (CheckIn(3, 0, "n3:7001", ROOM, "1.0"), Code.STALE),
-    (SettleNode(9, is_member=True), Code.STALE),
-    (SettleNode(3, is_member=False), Code.STALE),
-    (SettleNode(2, is_member=True), Code.STALE),
-    (SettleNode(2, is_member=False), Code.STALE),
-    (SettleNode(4, is_member=True), Code.STALE),
+    (SettleNode(9, "j9", is_member=True), Code.STALE),
+    (SettleNode(3, "j3", is_member=False), Code.STALE),
+    (SettleNode(2, "j2", is_member=True), Code.STALE),
+    (SettleNode(2, "j2", is_member=False), Code.STALE),
+    (SettleNode(4, "j4", is_member=True), Code.STALE),
 ]
 
 
@@ -172,7 +174,9 @@ def test_the_last_member_stays() -> None:
 
 
 def test_many_held_vms_are_counted_not_listed() -> None:
-    law = told(register(1, capacity=Capacity(99, 99_000)), add(2), SettleNode(2, is_member=True))
+    law = told(
+        register(1, capacity=Capacity(99, 99_000)), add(2), SettleNode(2, "j2", is_member=True)
+    )
     for number in range(7):
         name = f"vm{number}"
         law.apply(Entry(CreateVm(name, SMALL), 0))

@@ -6,15 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blixard import machine, scheduler
+from blixard.commands import (
+    Entry,
+    PlaceVm,
+)
 from blixard.model import (
     Accepted,
     Capacity,
     Cluster,
-    Entry,
     Holder,
     Membership,
     Node,
-    PlaceVm,
     Reason,
     State,
     StoreSource,

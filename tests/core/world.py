@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from random import Random
 
 from blixard.agent import Agent
-from blixard.model import (
-    Accepted,
+from blixard.commands import (
     AddNode,
-    Cluster,
     Command,
     CreateVm,
     Entry,
+)
+from blixard.model import (
+    Accepted,
+    Cluster,
     Membership,
     Outcome,
     RequestId,
@@ -66,7 +68,7 @@ class Port:
             cluster_id="c",
             node_id=me,
             role="leader" if leads else "follower",
-            term=1,
+            term=world.term,
             leader_id=world.leader_id,
             commit_index=world.law.index,
             applied_index=self.host.applied,
@@ -104,7 +106,19 @@ class Port:
             self.world.later(self.world.random.randint(0, 2), travel)
 
     def barrier(self, done: Done) -> None:
-        raise AssertionError("an agent reads what is applied here")
+        """Answered once what is committed by then is applied on this host, however late."""
+        daemon = self.host.daemon
+
+        def passed() -> None:
+            if self.host.daemon is not daemon:
+                return
+            if self.host.applied >= index:
+                done(Accepted(index))
+            else:
+                self.world.later(1, passed)
+
+        index = self.world.law.index
+        passed()
 
     def add_member(self, node_id: int, address: str, done: Done) -> None:
         def add() -> Outcome:
@@ -140,6 +154,7 @@ class World:
         self.members = {1: "host1:7001"}
         self.leader_id = 1
         self.appended: list[Appended] = []
+        self.term = 1
         self.failing_builds: set[str] = set()
         self.dying_guests: set[str] = set()
         self.detain: Callable[[Command], bool] = lambda _command: False
@@ -244,6 +259,7 @@ class World:
         for lost in self.appended:
             self.later(1, self._answer(lost, Unavailable("deposed", maybe_applied=True)))
         self.appended.clear()
+        self.term += 1
         self.leader_id = node_id if node_id is not None else self.random.choice(others)
         if caught_up:
             leader = self.hosts[self.leader_id]

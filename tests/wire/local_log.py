@@ -2,8 +2,16 @@
 
 from collections.abc import Mapping
 
+from blixard.commands import (
+    Command,
+    Entry,
+)
 from blixard.machine import apply
-from blixard.model import Accepted, Cluster, Command, Entry, RequestId
+from blixard.model import (
+    Accepted,
+    Cluster,
+    RequestId,
+)
 from blixard.ports import Done, LogStatus, Unavailable
 
 WALL_MS = 1_700_000_000_000

@@ -1,120 +1,38 @@
 """The services over a real gRPC server: every refusal has its status, its reason and its remedy."""
 
-import asyncio
 import socket as sockets
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from blixard import codec
+from blixard.commands import (
+    Entry,
+    PlaceVm,
+    RegisterNode,
+    ReportVm,
+)
 from blixard.errors import BlixardError, Code
 from blixard.model import (
     Accepted,
     Capacity,
-    Entry,
-    FlakeSource,
-    PlaceVm,
     Reason,
-    RegisterNode,
-    ReportVm,
     State,
 )
 from blixard.ports import Unavailable
 from blixard.v1 import blixard_pb2 as pb
-from blixard.v1 import blixard_pb2_grpc as rpc
 from blixard.wire.node_log import NodeLog
 from blixard.wire.server import ClusterService, RaftService, Server
-from blixard.wire.status import Refused, refusal_in
+from wire.conftest import FixedLocker, Outsider, Served, Serving, no_raft
 from wire.local_log import LocalLog
 
 RUNNER = f"/nix/store/{'a' * 32}-microvm-web"
-
-
-class FixedLocker:
-    """Locks whatever it is given, except `github:nobody/nothing`."""
-
-    async def lock(self, url: str, attribute: str) -> FlakeSource:
-        if url == "github:nobody/nothing":
-            raise BlixardError(
-                "cannot find it", remedy="check its name", code=Code.SOURCE_UNREADABLE
-            )
-        return FlakeSource(f"{url}/1234", attribute, "sha256-x")
-
-
-class Outsider:
-    """A founder that knows one cluster to join."""
-
-    founding = False
-    cluster_id = ""
-
-    async def join_through(self, address: str) -> str:
-        return f"joined through {address}"
-
-
-@dataclass
-class Served:
-    """A running server, and stubs to call it."""
-
-    log: LocalLog
-    node: NodeLog
-    founder: Outsider
-    stub: Any
-    raft: Any
-    health: Any
-    reflection: Any
-    socket: Path
-
-    async def refusal(self, call: Callable[[], Any]) -> tuple[grpc.StatusCode, Refused]:
-        """The status and the refusal with which a call ends."""
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call()
-        refused = refusal_in(caught.value)
-        assert refused is not None
-        return caught.value.code(), refused
-
-
-@pytest.fixture
-def serving(tmp_path: Path) -> Callable[[Callable[[Served], Any]], None]:
-    """Run a coroutine against a server that leads a cluster of three."""
-
-    async def session(test: Callable[[Served], Any]) -> None:
-        log = LocalLog({1: "127.0.0.1:1", 2: "127.0.0.1:2", 3: "127.0.0.1:3"})
-        node, founder = NodeLog(1), Outsider()
-        node.open(log)
-        service = ClusterService(node, founder, _no_raft, FixedLocker())
-        server = Server(service, RaftService(node))
-        socket = tmp_path / "api.sock"
-        await server.start("127.0.0.1:0", socket)
-        try:
-            async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
-                served = Served(
-                    log=log,
-                    node=node,
-                    founder=founder,
-                    stub=rpc.ClusterServiceStub(channel),
-                    raft=rpc.BlixardServiceStub(channel),
-                    health=health_pb2_grpc.HealthStub(channel),
-                    reflection=reflection_pb2_grpc.ServerReflectionStub(channel),
-                    socket=socket,
-                )
-                await test(served)
-        finally:
-            await server.stop()
-
-    return lambda test: asyncio.run(session(test))
-
-
-def _no_raft() -> Any:
-    raise AssertionError("no consensus here")
-
-
-Serving = Callable[[Callable[[Served], Any]], None]
 
 
 def _create(name: str = "web", **changes: Any) -> pb.CreateVmRequest:
@@ -287,7 +205,14 @@ def test_a_vm_on_a_silent_host_is_unreachable_not_running(serving: Serving) -> N
         created = await served.stub.CreateVm(_create())
         served.log.propose(PlaceVm("web", created.vm.uid, 1, incarnation), lambda _: None)
         report = ReportVm(
-            "web", created.vm.uid, 1, incarnation, served.log.index, State.RUNNING, Reason("a", "b")
+            "web",
+            created.vm.uid,
+            1,
+            incarnation,
+            served.log.index,
+            incarnation,
+            State.RUNNING,
+            Reason("a", "b"),
         )
         served.log.propose(report, lambda _: None)
         shown = await served.stub.GetVmStatus(pb.GetVmStatusRequest(name="web"))
@@ -311,7 +236,7 @@ def test_only_a_nodes_own_reports_are_submitted(serving: Serving) -> None:
         place = codec.encode_entry(Entry(PlaceVm("web", 1, 1, 1), 0))
         for node_id, bad in ((2, entry), (1, place), (1, b"junk")):
             request = pb.SubmitReportRequest(node_id=node_id, entry=bad)
-            status, _ = await served.refusal(lambda r=request: served.stub.SubmitReport(r))
+            status, _ = await served.refusal(partial(served.stub.SubmitReport, request))
             assert status is grpc.StatusCode.INVALID_ARGUMENT
 
     serving(story)
@@ -382,7 +307,7 @@ def test_the_socket_is_for_its_group_and_a_used_port_is_named(
         assert (raft.is_leader, raft.term) == (True, 3)
         node = NodeLog(2)
         first, second = (
-            Server(ClusterService(node, Outsider(), _no_raft, FixedLocker()), RaftService(node))
+            Server(ClusterService(node, Outsider(), no_raft, FixedLocker()), RaftService(node))
             for _ in range(2)
         )
         with sockets.socket() as taken:

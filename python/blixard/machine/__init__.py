@@ -8,29 +8,32 @@ now. A rejected command changes nothing but the memory of outcomes.
 from dataclasses import replace
 from typing import Final
 
-from blixard.errors import Code
-from blixard.machine import nodes, vms
-from blixard.model import (
+from blixard.commands import (
     AddNode,
     CheckIn,
-    Cluster,
     Command,
     CreateVm,
+    DeferVm,
     DeleteVm,
     Entry,
-    Fix,
-    Outcome,
     PlaceVm,
     RegisterNode,
-    Rejected,
-    Remembered,
     RemoveNode,
     ReportVm,
-    RequestId,
     RestartVm,
     SettleNode,
     StartVm,
     StopVm,
+)
+from blixard.errors import Code
+from blixard.machine import nodes, vms
+from blixard.model import (
+    Cluster,
+    Fix,
+    Outcome,
+    Rejected,
+    Remembered,
+    RequestId,
 )
 
 OUTCOMES_KEPT: Final = 4096
@@ -51,7 +54,7 @@ def apply(cluster: Cluster, index: int, entry: Entry) -> tuple[Cluster, Outcome]
     return _remember(changed, index, request, outcome), outcome
 
 
-def _execute(  # noqa: C901 - one case a command
+def _execute(  # noqa: C901, PLR0912 - one case a command
     cluster: Cluster, index: int, at_ms: int, command: Command
 ) -> tuple[Cluster, Outcome]:
     match command:
@@ -67,6 +70,8 @@ def _execute(  # noqa: C901 - one case a command
             return vms.delete(cluster, index, at_ms, command)
         case PlaceVm():
             return vms.place(cluster, index, at_ms, command)
+        case DeferVm():
+            return vms.defer(cluster, index, command)
         case ReportVm():
             return vms.report(cluster, index, at_ms, command)
         case AddNode():

@@ -47,5 +47,6 @@ def _node(old: Node | None, new: Node | None) -> Iterator[Change]:
     elif old is None or old.membership is not new.membership:
         yield Change(f"{new.name} is {new.membership.value} at {new.address}", node=new.name)
     elif old.incarnation != new.incarnation:
-        text = f"{new.name} registered with {new.capacity.vcpus} vCPUs and {new.capacity.memory_mib} MiB"
+        size = f"{new.capacity.vcpus} vCPUs and {new.capacity.memory_mib} MiB"
+        text = f"{new.name} registered with {size}"
         yield Change(text, node=new.name)

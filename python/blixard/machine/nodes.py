@@ -2,21 +2,23 @@
 
 from dataclasses import replace
 
+from blixard.commands import (
+    AddNode,
+    CheckIn,
+    RegisterNode,
+    RemoveNode,
+    SettleNode,
+)
 from blixard.errors import Code
 from blixard.machine.vms import end_incarnation
 from blixard.model import (
     Accepted,
-    AddNode,
-    CheckIn,
     Cluster,
     Fix,
     Membership,
     Node,
     Outcome,
-    RegisterNode,
     Rejected,
-    RemoveNode,
-    SettleNode,
 )
 
 Step = tuple[Cluster, Outcome]
@@ -89,6 +91,8 @@ def remove(cluster: Cluster, index: int, command: RemoveNode) -> Step:
 def settle(cluster: Cluster, index: int, command: SettleNode) -> Step:
     """Record that consensus membership has caught up with what was asked."""
     node = cluster.nodes.get(command.node_id)
+    if node is not None and node.join_id != command.join_id:
+        node = None
     if node is not None and node.membership is Membership.JOINING and command.is_member:
         return _put(cluster, replace(node, membership=Membership.MEMBER)), Accepted(index)
     if node is not None and node.membership is Membership.LEAVING and not command.is_member:
@@ -112,22 +116,25 @@ def register(cluster: Cluster, index: int, at_ms: int, command: RegisterNode) ->
         return cluster, _not_a_member(command.node_id)
     if node.incarnation != command.previous_incarnation:
         return cluster, Rejected(Code.STALE, f"{node.name} has registered in the meantime")
+    if node.join_id != command.join_id:
+        return cluster, Rejected(
+            Code.NODE_TAKEN,
+            f"{node.name} is registered with another data directory",
+            why="a wiped node has forgotten what it promised to its peers",
+            fixes=(_remove_and_add(node),),
+        )
     if node.machine_id != command.machine_id:
         return cluster, Rejected(
             Code.NODE_TAKEN,
             f"{node.name} is registered on another machine",
             why="that machine may still run its VMs",
-            fixes=(
-                Fix(
-                    "stop it, remove the node and add it again",
-                    f"blixard cluster leave --node {node.node_id}",
-                ),
-            ),
+            fixes=(_remove_and_add(node),),
         )
     registered = replace(
         node,
         address=command.address,
         incarnation=index,
+        session=index,
         capacity=command.capacity,
         version=command.version,
     )
@@ -142,7 +149,11 @@ def check_in(cluster: Cluster, index: int, command: CheckIn) -> Step:
     if node.incarnation == 0 or node.incarnation != command.incarnation:
         return cluster, Rejected(Code.STALE, f"that life of {node.name} is over")
     refreshed = replace(
-        node, address=command.address, capacity=command.capacity, version=command.version
+        node,
+        session=index,
+        address=command.address,
+        capacity=command.capacity,
+        version=command.version,
     )
     return _put(cluster, refreshed), Accepted(index)
 
@@ -156,6 +167,11 @@ def _address_taken(cluster: Cluster, node: Node) -> Step | None:
                 fixes=(Fix("give this node another --bind or --advertise address"),),
             )
     return None
+
+
+def _remove_and_add(node: Node) -> Fix:
+    command = f"blixard cluster leave --node {node.node_id}"
+    return Fix("stop it, remove the node and add it again", command)
 
 
 def _not_a_member(node_id: int) -> Rejected:

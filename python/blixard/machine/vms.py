@@ -3,27 +3,30 @@
 from dataclasses import replace
 from hashlib import sha256
 
+from blixard.commands import (
+    CreateVm,
+    DeferVm,
+    DeleteVm,
+    PlaceVm,
+    ReportVm,
+    RestartVm,
+    StartVm,
+    StopVm,
+)
 from blixard.errors import Code
 from blixard.model import (
     Accepted,
     Capacity,
     Cluster,
-    CreateVm,
-    DeleteVm,
     Fix,
     Holder,
     Membership,
     Outcome,
     PackedSource,
-    PlaceVm,
     Reason,
     Rejected,
     Release,
-    ReportVm,
-    RestartVm,
-    StartVm,
     State,
-    StopVm,
     Vm,
     VmSpec,
     Wanted,
@@ -50,13 +53,15 @@ def free_capacity(cluster: Cluster, node_id: int) -> Capacity:
 
 def create(cluster: Cluster, index: int, at_ms: int, command: CreateVm) -> Step:
     existing = cluster.vms.get(command.name)
+    if command.wanted is Wanted.DELETED:
+        return cluster, Rejected(Code.BAD_ARGUMENT, f'"{command.name}" cannot begin as deleted')
+    if command.spec.vcpus < 1 or command.spec.memory_mib < 1:
+        return cluster, Rejected(Code.BAD_ARGUMENT, f'"{command.name}" needs a vCPU and memory')
     if existing is not None:
         return cluster, _name_taken(cluster, existing)
     too_large = _larger_than_any_node(cluster, command.name, command.spec)
     if too_large is not None:
         return cluster, too_large
-    if command.wanted is Wanted.DELETED:
-        return cluster, Rejected(Code.BAD_ARGUMENT, f'"{command.name}" cannot begin as deleted')
     sources = cluster.sources
     if isinstance(command.spec.source, PackedSource):
         digest = command.spec.source.digest
@@ -114,11 +119,9 @@ def restart(cluster: Cluster, index: int, at_ms: int, command: RestartVm) -> Ste
     vm = cluster.vms.get(command.name)
     if vm is None or vm.wanted is Wanted.DELETED:
         return cluster, no_such_vm(command.name)
-    wanted = replace(vm, wanted=Wanted.RUNNING)
     if vm.holder is None:
-        return _put(
-            cluster, _pending(wanted, at_ms, Reason("restarted", "waits for a node"))
-        ), Accepted(index)
+        return start(cluster, index, at_ms, StartVm(command.name))
+    wanted = replace(vm, wanted=Wanted.RUNNING)
     release = Release(command.grace_ms, command.kill)
     return _put(cluster, _give_up(wanted, at_ms, release, "restarted by request")), Accepted(index)
 
@@ -165,12 +168,23 @@ def place(cluster: Cluster, index: int, at_ms: int, command: PlaceVm) -> Step:
     return _put(cluster, placed), Accepted(index)
 
 
-def report(cluster: Cluster, index: int, at_ms: int, command: ReportVm) -> Step:
-    """Take a holder's word. Anyone else's, or word of an older placement, has no say."""
+def defer(cluster: Cluster, index: int, command: DeferVm) -> Step:
+    """Say why a VM waits. It has waited since it became pending, whatever the reason is now."""
     vm = cluster.vms.get(command.name)
+    if vm is None or vm.uid != command.uid or vm.state is not State.PENDING:
+        return cluster, Rejected(Code.STALE, f"{command.name} no longer waits for a node")
+    return _put(cluster, replace(vm, reason=Reason("no-room", command.why))), Accepted(index)
+
+
+def report(cluster: Cluster, index: int, at_ms: int, command: ReportVm) -> Step:
+    """Take a holder's word. Anyone else's, or word of an older placement or daemon, has no say."""
+    vm = cluster.vms.get(command.name)
+    node = cluster.nodes.get(command.node_id)
     holder = Holder(command.node_id, command.incarnation, command.epoch)
     if vm is None or vm.uid != command.uid or vm.holder != holder:
         return cluster, Rejected(Code.STALE, f"node-{command.node_id} does not hold {command.name}")
+    if node is None or node.session != command.session:
+        return cluster, Rejected(Code.STALE, "that report is of an earlier daemon")
     if command.state not in REPORTABLE:
         return cluster, Rejected(Code.BAD_ARGUMENT, f'"{command.state}" is no state to report')
     if command.state in (State.STOPPED, State.FAILED):

@@ -4,10 +4,20 @@ from collections.abc import Callable
 from typing import Protocol
 
 from blixard import codec
+from blixard.commands import (
+    Command,
+    Entry,
+)
 from blixard.errors import Code
 from blixard.machine import apply
 from blixard.machine.changes import Change, changes
-from blixard.model import Accepted, Cluster, Command, Entry, Outcome, Rejected, RequestId
+from blixard.model import (
+    Accepted,
+    Cluster,
+    Outcome,
+    Rejected,
+    RequestId,
+)
 from blixard.ports import Clock, Done, LogStatus, Unavailable
 from blixard.raft import outcome as raft
 from blixard.raft.engine import RaftEngine

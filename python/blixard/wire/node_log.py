@@ -3,8 +3,17 @@
 import asyncio
 from collections.abc import Callable
 
+from blixard.commands import (
+    Command,
+)
 from blixard.errors import Code
-from blixard.model import Accepted, Command, Fix, Outcome, Rejected, RequestId
+from blixard.model import (
+    Accepted,
+    Fix,
+    Outcome,
+    Rejected,
+    RequestId,
+)
 from blixard.ports import Log, Unavailable
 from blixard.wire.status import Refused
 

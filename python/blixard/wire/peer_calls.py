@@ -6,15 +6,17 @@ from typing import Any, Final, Protocol
 import grpc
 
 from blixard import codec
-from blixard.errors import Code
-from blixard.model import (
+from blixard.commands import (
     AddNode,
     CheckIn,
-    Fix,
     RegisterNode,
-    Rejected,
     RemoveNode,
     ReportVm,
+)
+from blixard.errors import Code
+from blixard.model import (
+    Fix,
+    Rejected,
 )
 from blixard.ports import LogStatus
 from blixard.v1 import blixard_pb2 as pb

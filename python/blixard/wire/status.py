@@ -33,7 +33,7 @@ _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer, not an error of ours
+class Refused(Exception):
     """Ends a call with a refusal. `leader_address` sends the caller to another node."""
 
     def __init__(
@@ -53,7 +53,8 @@ def status_of(code: Code) -> grpc.StatusCode:
 def refusal_in(failed: grpc.RpcError) -> Refused | None:
     """The refusal that a failed call carries; None if the call failed on its way."""
     metadata = cast("Iterable[tuple[str, str | bytes]]", failed.trailing_metadata() or ())
-    carried = dict(metadata).get(ERROR_KEY)
+    # No dict(metadata): grpc.aio has mappings that iterate over pairs.
+    carried = next((value for key, value in metadata if key == ERROR_KEY), None)
     if not isinstance(carried, bytes):
         return None
     error = pb.Error.FromString(carried)

@@ -5,16 +5,18 @@ from typing import Any
 
 import grpc
 
-from blixard.machine.vms import no_such_vm
-from blixard.model import (
+from blixard.commands import (
     Command,
     CreateVm,
     DeleteVm,
-    RequestId,
     RestartVm,
-    Source,
     StartVm,
     StopVm,
+)
+from blixard.machine.vms import no_such_vm
+from blixard.model import (
+    RequestId,
+    Source,
     VmSpec,
     Wanted,
 )

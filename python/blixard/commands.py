@@ -1,0 +1,167 @@
+"""What may be asked of a cluster: the commands, and the log entry that carries one.
+
+A command brings every choice with it; applying it makes none.
+"""
+
+from dataclasses import dataclass
+
+from blixard.model import (
+    DEFAULT_GRACE_MS,
+    Capacity,
+    Reason,
+    RequestId,
+    State,
+    VmSpec,
+    Wanted,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CreateVm:
+    """Declare a VM. `content` brings the archive of a packed source."""
+
+    name: str
+    spec: VmSpec
+    wanted: Wanted = Wanted.RUNNING
+    content: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class StartVm:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopVm:
+    name: str
+    grace_ms: int = DEFAULT_GRACE_MS
+    kill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RestartVm:
+    """Stop the VM and send it through the create path again."""
+
+    name: str
+    grace_ms: int = DEFAULT_GRACE_MS
+    kill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteVm:
+    name: str
+    grace_ms: int = DEFAULT_GRACE_MS
+    kill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceVm:
+    """The leader's choice of a host; its log index becomes the epoch."""
+
+    name: str
+    uid: int
+    node_id: int
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeferVm:
+    """The leader's word why a pending VM has no host."""
+
+    name: str
+    uid: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportVm:
+    """A holder's word on its VM. STOPPED and FAILED say that nothing of it runs there any more."""
+
+    name: str
+    uid: int
+    node_id: int
+    incarnation: int
+    epoch: int
+    session: int
+    state: State
+    reason: Reason
+    runner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddNode:
+    """Admit a node; the leader then changes the consensus membership."""
+
+    node_id: int
+    address: str
+    machine_id: str
+    join_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveNode:
+    node_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettleNode:
+    """The leader's word that consensus membership agrees: JOINING -> MEMBER, LEAVING -> gone.
+
+    It speaks of the node that was admitted with `join_id`, and of no later one of the same id.
+    """
+
+    node_id: int
+    join_id: str
+    is_member: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterNode:
+    """A node begins a new life, after making sure that nothing runs on it. Compare-and-set."""
+
+    node_id: int
+    machine_id: str
+    join_id: str
+    address: str
+    previous_incarnation: int
+    capacity: Capacity
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckIn:
+    """A node's daemon is back in the same life. The index of the outcome tells it how far the log
+    must be applied before what it sees may be acted upon."""
+
+    node_id: int
+    incarnation: int
+    address: str
+    capacity: Capacity
+    version: str
+
+
+Command = (
+    CreateVm
+    | StartVm
+    | StopVm
+    | RestartVm
+    | DeleteVm
+    | PlaceVm
+    | DeferVm
+    | ReportVm
+    | AddNode
+    | RemoveNode
+    | SettleNode
+    | RegisterNode
+    | CheckIn
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one position of the log holds."""
+
+    command: Command
+    at_ms: int
+    """Wall-clock time at the proposer, in milliseconds since the epoch; shown, never compared."""
+    request: RequestId | None = None
