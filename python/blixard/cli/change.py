@@ -85,7 +85,7 @@ def _sent(
         raise _to_be_repeated(failed, name, names) from failed
     vm = response.vm if response.HasField("vm") else None
     if vm is None:
-        note = f"{name} is deleted"
+        note = response.note or f"{name} is deleted"
     else:
         note = response.note or f"{name} accepted: {vm.state} ({vm.reason.text})"
     return Changed(name, note, response.index, client.request_id, vm)

@@ -6,7 +6,7 @@ import click
 
 from blixard.cli import flags
 from blixard.cli.cluster_view import show_json, show_page
-from blixard.cli.connect import CHANGE_MS, connected
+from blixard.cli.connect import CHANGE_MS, addresses, connected
 from blixard.cli.failure import failure
 from blixard.cli.lazy import Noun
 from blixard.cli.output import emit, emit_json
@@ -90,6 +90,6 @@ def leave(options: Options, node_id: int | None) -> None:
 
 def _this_node(client: "Client", options: Options) -> int:
     """The node behind this host's socket; over the network it is not plain whose that is."""
-    if options.addresses and not all(address.startswith("unix:") for address in options.addresses):
+    if not all(address.startswith("unix:") for address in addresses(options)):
         raise failure(Code.USAGE, "which node shall leave?", fix="name it: --node 3")
     return client.raft_status().node_id

@@ -41,16 +41,7 @@ def addresses(options: Options) -> tuple[str, ...]:
     elif SOCKET.exists():
         source, found = "this host", (f"unix:{SOCKET}",)
     else:
-        raise Failure(
-            failure(
-                Code.NO_ADDRESS, "no address to ask", why="none was given, and no node runs here"
-            ).rejected,
-            facts=(
-                "--address        not given",
-                "BLIXARD_ADDRESS  not set",
-                f"{SOCKET}  not there",
-            ),
-        )
+        raise _no_address()
     for address in found:
         if not _ADDRESS.fullmatch(address):
             message = f'{source}: "{address}" is no address'

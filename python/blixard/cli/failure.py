@@ -8,7 +8,7 @@ from blixard.errors import Code
 from blixard.model import Fix, Rejected
 
 
-class Failure(Exception):  # noqa: N818 - an outcome, told to the user
+class Failure(Exception):
     """Ends a command. `facts` are lines that show the circumstances."""
 
     def __init__(

@@ -90,4 +90,4 @@ def nearest(name: str, known: list[str]) -> str:
     """The known name that was probably meant, or an empty string."""
     from difflib import get_close_matches
 
-    return next(iter(get_close_matches(name, known, n=1)), "")
+    return next(iter(get_close_matches(name, known, n=1, cutoff=0.5)), "")

@@ -21,7 +21,7 @@ class Problem:
     facts: tuple[str, ...] = ()
 
 
-class Misconfigured(Exception):  # noqa: N818 - the user's kind of wrong
+class Misconfigured(Exception):
     """The configuration cannot be used; `problems` holds all reasons, ten at most."""
 
     def __init__(self, problems: list[Problem]) -> None:

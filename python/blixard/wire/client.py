@@ -41,7 +41,7 @@ _Change = (
 )
 
 
-class CallFailed(Exception):  # noqa: N818 - it is an answer, not an error of ours
+class CallFailed(Exception):
     """A call had no success. `facts` tells what each address answered, one line each; `request_id`
     names the change, so that it can be repeated."""
 
@@ -91,6 +91,8 @@ class _Miss:
     """Its own words, if it answered at all."""
     leader: str = ""
     maybe_applied: bool = False
+    hopeless: bool = False
+    """To ask it again would change nothing."""
 
 
 class Client:
@@ -212,7 +214,8 @@ class Client:
                     return answer
                 misses[address] = answer
                 maybe_applied |= answer.maybe_applied
-            if time.monotonic() + pause_s >= deadline:
+            hopeless = all(miss.hopeless for miss in misses.values())
+            if hopeless or time.monotonic() + pause_s >= deadline:
                 raise self._failure(misses, maybe_applied)
             if pause_s == FIRST_PAUSE_S:
                 self._notice(f"no node can serve this yet; trying for {self._timeout_ms // 1000} s")
@@ -303,22 +306,22 @@ class Client:
                 self._hang_up(address)
                 return _Miss(_in_words(error.details() or ""), maybe_applied=sent)
             case _:
+                self._hang_up(address)
                 what = error.details() or error.code().name
-                why = "it may run another release, or be no Blixard node"
-                raise CallFailed(
-                    Rejected(Code.INTERNAL, f"{address} cannot serve this: {what}", why=why)
-                )
+                return _Miss(f"no Blixard node, or of another release: {what}", hopeless=True)
 
     def _failure(self, misses: dict[str, _Miss], maybe_applied: bool) -> CallFailed:
         """All attempts were in vain: say why, address by address."""
         width = max((len(address) for address in misses), default=0)
         facts = tuple(f"{address:{width}}  {miss.said}" for address, miss in misses.items())
         request_id = self.request_id if maybe_applied else ""
-        rejected = self._why(list(misses.values()), maybe_applied)
+        rejected = self._why(misses, maybe_applied)
         return CallFailed(rejected, facts=facts, request_id=request_id)
 
-    def _why(self, misses: list[_Miss], maybe_applied: bool) -> Rejected:
-        answers = [miss.rejected for miss in misses if miss.rejected is not None]
+    def _why(self, misses: dict[str, _Miss], maybe_applied: bool) -> Rejected:
+        answers = {
+            address: miss.rejected for address, miss in misses.items() if miss.rejected is not None
+        }
         if maybe_applied:
             return Rejected(
                 Code.OUTCOME_UNKNOWN,
@@ -336,11 +339,14 @@ class Client:
                 ),
             )
         if len(self._members) < 2:
-            return answers[-1]
+            return list(answers.values())[-1]
+        # A node's socket is no member, but its port is, and was asked too.
+        answering = len(answers.keys() & set(self._members))
         needed = len(self._members) // 2 + 1
+        nodes = f"{answering} of {len(self._members)} nodes"
         return Rejected(
             Code.NO_LEADER,
-            f"no leader: {len(answers)} of {len(self._members)} nodes answer, {needed} are needed",
+            f"no leader: {nodes} {'answers' if answering == 1 else 'answer'}, {needed} are needed",
             why="a change, and an answer that can be relied on, needs a majority",
             fixes=(Fix("the last known picture", "blixard vm list --stale"),),
         )
