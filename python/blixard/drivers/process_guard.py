@@ -25,6 +25,7 @@ from typing import Any
 
 from blixard.drivers import process_record
 from blixard.drivers.console import RotatedFile
+from blixard.drivers.ending import in_words
 from blixard.drivers.process_confinement import Confinement, confine, on_parent_death
 from blixard.drivers.process_record import Order, Record
 
@@ -38,16 +39,6 @@ _Watched = int | socket.socket
 def boot_ms() -> int:
     """CLOCK_BOOTTIME in milliseconds: what `ports.Clock` means by it."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-
-
-def in_words(returncode: int) -> str:
-    """How a process ended, from its return code as `subprocess` gives it."""
-    if returncode >= 0:
-        return f"exited with status {returncode}"
-    try:
-        return f"killed by signal {-returncode} ({signal.Signals(-returncode).name})"
-    except ValueError:
-        return f"killed by signal {-returncode}"
 
 
 class RefusedError(Exception):
