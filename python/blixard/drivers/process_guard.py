@@ -135,7 +135,7 @@ class Guard:
     def _run(self, program: str, **environment: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [f"{self._order.runner}/bin/{program}"],
-            cwd=process_record.STATE_DIRECTORY,
+            cwd=process_record.state_directory(Path(self._order.directory)),
             env={"PATH": os.environ["PATH"], **environment},
             stdin=subprocess.DEVNULL,
             stdout=self._input,
@@ -246,7 +246,7 @@ def _guard(order: Order, launching: int, answer: int) -> None:
     the launcher, which waits to be told that the VM was started, or why not."""
     os.setsid()
     directory = Path(order.directory)
-    (directory / process_record.STATE_DIRECTORY).mkdir(mode=0o700, parents=True, exist_ok=True)
+    process_record.state_directory(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chdir(directory)
     _leave_stdio()
     try:

@@ -17,10 +17,13 @@ DISCARDED = "discarded.json"
 LOCK = "lock"
 SOCKET = "guard.sock"
 CONSOLE = "console.log"
-STATE_DIRECTORY = "state"
-"""Where the runner runs, and its volumes lie."""
-
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
+
+
+def state_directory(directory: Path) -> Path:
+    """Where the runner runs, and its volumes lie. It has the VM's name, as it has under
+    /var/lib/microvms, because runners call their guest by it."""
+    return directory / directory.name
 
 
 @dataclass(frozen=True, slots=True)
