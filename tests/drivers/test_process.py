@@ -93,7 +93,7 @@ async def test_a_graceful_stop_asks_the_runner(place: Place) -> None:
     assert units.seen()["web"].state is UnitState.STOPPING
     seen = await place.reaches(units, UnitState.EXITED)
     assert seen.detail == "exited with status 0\nup\nbye"
-    assert (place.directory / "web/state/stop").read_text() == "2\n", "the pid as the VM knows it"
+    assert (place.directory / "web/web/stop").read_text() == "2\n", "the pid as the VM knows it"
     await units.close()
 
 

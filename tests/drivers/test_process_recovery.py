@@ -107,7 +107,7 @@ async def test_a_placement_is_never_started_twice(place: Place) -> None:
         assert ("was started here before" in seen.detail) == (not ran), seen.detail
         units.discard("web")
         assert units.seen() == {}
-    assert (place.directory / "web/state/runs").read_text() == "ran\nran\n", "volumes stay"
+    assert (place.directory / "web/web/runs").read_text() == "ran\nran\n", "volumes stay"
     await units.close()
 
 
