@@ -96,7 +96,7 @@ class Lab:
     passes: Callable[[RaftEnvelope], bool] = lambda _: True
     refusals: list[tuple[int, str]] = field(default_factory=list)
     sent: list[RaftEnvelope] = field(default_factory=list)
-    _wire: deque[RaftEnvelope] = field(default_factory=deque)
+    wire: deque[RaftEnvelope] = field(default_factory=deque)
 
     def found(self, count: int) -> "Lab":
         """Found a cluster of `count` members, and wait for its leader."""
@@ -115,13 +115,13 @@ class Lab:
 
     def create(self, node_id: int) -> None:
         store = self.open_store(node_id)
-        bootstrap(store, CLUSTER, node_id, address_of(node_id))
+        bootstrap(store, CLUSTER, node_id, address_of(node_id), birth=node_id)
         store.close()
         self.start(node_id)
 
-    def join(self, node_id: int) -> None:
+    def join(self, node_id: int, birth: int = 0) -> None:
         store = self.open_store(node_id)
-        join(store, CLUSTER, node_id)
+        join(store, CLUSTER, node_id, birth=birth or node_id)
         store.close()
         self.start(node_id)
 
@@ -150,7 +150,7 @@ class Lab:
     def crash(self, node_id: int) -> None:
         """The process is gone, with what it had not made durable and what was under way."""
         self.nodes.pop(node_id).store.close()
-        self._wire = deque(e for e in self._wire if node_id not in (e.sender, e.receiver))
+        self.wire = deque(e for e in self.wire if node_id not in (e.sender, e.receiver))
 
     def close(self) -> None:
         for node_id in list(self.nodes):
@@ -159,7 +159,7 @@ class Lab:
     def _send(self, receiver: int, address: str, envelope: RaftEnvelope) -> None:
         assert address == address_of(receiver)
         self.sent.append(envelope)
-        self._wire.append(RaftEnvelope.FromString(envelope.SerializeToString()))
+        self.wire.append(RaftEnvelope.FromString(envelope.SerializeToString()))
 
     def deliver(self, envelope: RaftEnvelope) -> None:
         link = frozenset((envelope.sender, envelope.receiver))
@@ -174,10 +174,10 @@ class Lab:
         for _ in range(1000):
             for node in list(self.nodes.values()):
                 node.engine.tick()
-            if not self._wire:
+            if not self.wire:
                 return
-            while self._wire:
-                self.deliver(self._wire.popleft())
+            while self.wire:
+                self.deliver(self.wire.popleft())
         raise AssertionError("the nodes never stop talking")
 
     def step(self) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from blixard.raft import library, wire
+from blixard.raft import library
 from blixard.raft.core import Core, Machine
-from blixard.raft.guard import Order
+from blixard.raft.envelope import Post
 from blixard.raft.membership import Membership
 from blixard.raft.outcome import (
     Applied,
@@ -26,15 +26,9 @@ from blixard.raft.recovery import recover
 from blixard.raft.store import Store
 from blixard.raft.wire import (
     MAX_ENTRY_BYTES,
-    Append,
-    Appended,
     Change,
     Kind,
     Message,
-    Mismatch,
-    PreVoteRequest,
-    SnapshotHeld,
-    VoteRequest,
 )
 from blixard.v1.raft_pb2 import RaftEnvelope, SnapshotChunk
 
@@ -117,13 +111,7 @@ class RaftEngine:
         self._proposals: list[tuple[bytes, Done]] = []
         self._readers: list[Done] = []
         self._barrier_is_under_way = False
-        self._outbox: list[tuple[int, RaftEnvelope]] = []
-        self._order = Order()
-        self._connections: dict[int, int] = {}
-        self._sequence = 0
         self._heard_s: dict[int, float] = {}
-        self._senders: dict[int, str] = {}
-        """Where those are reached who have sent something since the last tick."""
         self.wake: Callable[[], None] = lambda: None
         """Called when a tick is worth while before the next one is due."""
         self._enter()
@@ -144,6 +132,7 @@ class RaftEngine:
             clock,
             timings.proposal_timeout_ms / 1000,
         )
+        self._post = Post(self._journal, self._core, self._membership)
 
     # What others ask of this node.
 
@@ -210,24 +199,21 @@ class RaftEngine:
     def receive(self, envelope: RaftEnvelope) -> str | None:
         """Take in a message. Returns why its sender is refused, if it is: it should stop."""
         self._enter()
-        sender = envelope.sender
-        message = _open(envelope)
-        refusal = self._refusal(envelope, message)
-        if message is None or refusal is not None or not self._order.is_next(envelope):
-            return refusal
-        self._senders[sender] = envelope.sender_address
-        self._heard_s[sender] = self._clock()
+        message = self._post.open(envelope)
+        if message is None or isinstance(message, str):
+            return message
+        self._heard_s[envelope.sender] = self._clock()
         if isinstance(message, SnapshotChunk):
-            self._core.receive_chunk(sender, envelope.term, message)
+            self._core.receive_chunk(envelope.sender, envelope.term, message)
         else:
-            self._core.receive(sender, envelope.term, message)
+            self._core.receive(envelope.sender, envelope.term, message)
         self.wake()
         return None
 
     def connected(self, node_id: int) -> None:
         """A new connection to a node is open: what was sent before may be lost, and what is sent
         from now on is newer than all that."""
-        self._connections[node_id] = self._connections.get(node_id, 0) + 1
+        self._post.connected(node_id)
         self._core.replicator.reconnected(node_id)
         self.wake()
 
@@ -268,7 +254,9 @@ class RaftEngine:
         if applied_since >= self._timings.snapshot_entries:
             self._core.compact(keep=self._timings.snapshot_entries)
         self._journal.flush()
-        self._let_leave()
+        assert self._journal.is_durable, "nothing leaves before it is durable"
+        for letter in self._post.collect():
+            self._send(letter.receiver, letter.address, letter.envelope)
 
     def _append_proposals(self) -> None:
         proposals, self._proposals = self._proposals, []
@@ -303,25 +291,8 @@ class RaftEngine:
     # What the core tells.
 
     def send(self, receiver: int, message: Message | SnapshotChunk) -> None:
-        """Put a message into its envelope. The term is that of now, not of when it leaves."""
-        self._sequence += 1
-        me, them = (self._core.members.get(node) for node in (self._core.self_id, receiver))
-        envelope = RaftEnvelope(
-            cluster_id=self._journal.cluster_id,
-            sender=self._core.self_id,
-            receiver=receiver,
-            sender_address=me.address if me else "",
-            sender_birth=self._journal.birth,
-            receiver_birth=them.birth if them else 0,
-            term=self._core.term,
-            epoch=(self._journal.opened << 32) + self._connections.get(receiver, 0),
-            sequence=self._sequence,
-        )
-        if isinstance(message, SnapshotChunk):
-            envelope.snapshot.CopyFrom(message)
-        else:
-            envelope.message = wire.encode(message)
-        self._outbox.append((receiver, envelope))
+        """Something is to leave at the end of the tick."""
+        self._post.say(receiver, message)
 
     def applied(self, index: int, term: int, result: object) -> None:
         """An entry is applied."""
@@ -330,61 +301,6 @@ class RaftEngine:
     def skipped(self, index: int) -> None:
         """A snapshot took the place of entries."""
         self._waiters.skipped(index)
-
-    def _let_leave(self) -> None:
-        assert self._journal.is_durable
-        outbox, self._outbox = self._outbox, []
-        addresses = dict(self._senders)
-        if self._membership.learner is not None:
-            addresses[self._membership.learner.node_id] = self._membership.learner.address
-        addresses.update((node, member.address) for node, member in self._core.members.items())
-        for receiver, envelope in outbox:
-            if addresses.get(receiver):
-                self._send(receiver, addresses[receiver], envelope)
-        self._senders = {}
-
-    def _refusal(
-        self, envelope: RaftEnvelope, message: Message | SnapshotChunk | None
-    ) -> str | None:
-        """Why the sender is not entitled to send this, if it is not."""
-        node, mine = self._core.self_id, self._journal.birth
-        if envelope.cluster_id != self._journal.cluster_id:
-            return "this node belongs to another cluster"
-        if envelope.receiver != node:
-            return f"this is node {node}, not node {envelope.receiver}"
-        if envelope.receiver_birth not in (0, mine):
-            return f"this node {node} began anew: it must be removed and added again"
-        if message is None:
-            return "a message that cannot be understood"
-        member = self._core.members.get(envelope.sender)
-        if member is not None and member.birth == envelope.sender_birth:
-            return None
-        match message:
-            case Append() | SnapshotChunk():
-                # A leader may be newer than this log.
-                entitled = envelope.term >= self._core.term
-            case VoteRequest() | PreVoteRequest():
-                # So may a candidate, if this log does not even name this node. But a vote is only
-                # given to one who knows that it is this very node's, and not that of one wiped.
-                entitled = not self._core.is_member and envelope.receiver_birth == mine
-            case Appended() | Mismatch() | SnapshotHeld():
-                entitled = self._membership.hears(envelope.sender, envelope.sender_birth)
-            case _:
-                entitled = False
-        return None if entitled else f"node {envelope.sender} is not a member of this cluster"
-
-
-def _open(envelope: RaftEnvelope) -> Message | SnapshotChunk | None:
-    """What is in the envelope, or None if no correct member could have sent it."""
-    match envelope.WhichOneof("payload"):
-        case "snapshot":
-            return envelope.snapshot
-        case "message":
-            message = wire.decode(envelope.message)
-            is_unsound = isinstance(message, Append) and not message.is_sound()
-            return None if is_unsound else message
-        case _:
-            return None
 
 
 __all__ = [

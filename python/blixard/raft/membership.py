@@ -74,9 +74,8 @@ class Membership:
 
     def abandon(self) -> None:
         """The engine stops: nothing that is not in the log will be."""
-        if self.learner is not None:
-            self._requests.append((Change(True, 0, "", 0), self.learner.done))
-        for _, done in self._requests:
+        learners = [] if self.learner is None else [self.learner.done]
+        for done in [*learners, *(done for _, done in self._requests)]:
             self._waiters.decided(done, NotLeader(None))
         self._requests, self.learner = [], None
 
