@@ -235,14 +235,6 @@ class Machine:
 
         retry(active, timeout)
 
-    def start_job(self, jobname: str) -> None:
-        """Ask systemd to start a unit; see `wait_for_unit`."""
-        self.systemctl(f"start {shlex.quote(jobname)}")
-
-    def stop_job(self, jobname: str) -> None:
-        """Ask systemd to stop a unit."""
-        self.systemctl(f"stop {shlex.quote(jobname)}")
-
     # --- other conditions -----------------------------------------------------------------------
 
     def wait_for_open_port(self, port: int, addr: str = "localhost", timeout: int = 900) -> None:

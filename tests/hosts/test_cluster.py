@@ -119,31 +119,33 @@ def delete(machines: Sequence[Machine], *names: str) -> None:
     machines[0].succeed(f"blixard vm delete {' '.join(names)} --yes --kill --wait")
 
 
-def test_a_vm_lives_as_a_unit_of_one_host(nodes: list[Machine]) -> None:
-    nodes[0].succeed(f"blixard vm create --name web --config {TINY} --memory 256 --wait")
-    assert ask(nodes[1], "vm status web")["state"] == "running"
-    [host] = hosts_of(nodes, "web")
+def test_a_vm_lives_as_a_unit_of_one_host(lab: Lab, nodes: list[Machine]) -> None:
     unit = "microvm@web.service"
-    for machine in nodes:
-        active = machine.execute(f"systemctl is-active {unit}")[0] == 0
-        assert active == (machine is host), "it runs on its host and nowhere else"
-    assert host.get_unit_property(unit, "User") == "microvm"
-    prints(nodes, "web", "web: a tiny guest of Blixard")
-    prints(nodes, "web", "web: heartbeat 2")
+    with lab.subtest("created, it runs on one host and nowhere else"):
+        nodes[0].succeed(f"blixard vm create --name web --config {TINY} --memory 256 --wait")
+        assert ask(nodes[1], "vm status web")["state"] == "running"
+        [host] = hosts_of(nodes, "web")
+        running = [m for m in nodes if m.execute(f"systemctl is-active {unit}")[0] == 0]
+        assert running == [host]
+        assert host.get_unit_property(unit, "User") == "microvm"
+        prints(nodes, "web", "web: a tiny guest of Blixard")
+        prints(nodes, "web", "web: heartbeat 2")
 
-    nodes[2].succeed("blixard vm stop web --wait")
-    host.succeed(f"journalctl --unit {unit} --output cat --all | grep -F 'web: powers off'")
-    host.fail(f"systemctl is-active {unit}")
-    host.fail("pgrep qemu")
-    assert ask(nodes[0], "vm status web")["state"] == "stopped"
+    with lab.subtest("stopped, it has powered itself off"):
+        nodes[2].succeed("blixard vm stop web --wait")
+        host.succeed(f"journalctl --unit {unit} --output cat --all | grep -F 'web: powers off'")
+        host.fail(f"systemctl is-active {unit}", "pgrep qemu")
+        assert ask(nodes[0], "vm status web")["state"] == "stopped"
 
-    nodes[0].succeed("blixard vm start web --wait")
-    prints(nodes, "web", "web: heartbeat 1")
+    with lab.subtest("started again, it boots anew"):
+        nodes[0].succeed("blixard vm start web --wait")
+        prints(nodes, "web", "web: heartbeat 1")
 
-    nodes[1].succeed("blixard vm delete web --yes --wait")
-    assert nodes[0].execute("blixard vm status web")[0] == 4
-    for machine in nodes:
-        machine.fail("pgrep qemu")
+    with lab.subtest("deleted, nothing of it runs"):
+        nodes[1].succeed("blixard vm delete web --yes --wait")
+        assert nodes[0].execute("blixard vm status web")[0] == 4
+        for machine in nodes:
+            machine.fail("pgrep qemu")
 
 
 @pytest.mark.parametrize(
@@ -177,6 +179,34 @@ def test_a_vm_outlives_the_daemon_which_finds_it_again(
     delete(nodes, "web")
 
 
+def test_vms_outlive_the_death_of_every_daemon_at_once(nodes: list[Machine]) -> None:
+    nodes[0].succeed(f"blixard vm create web --config {TINY} --memory 256 --wait")
+    [host] = hosts_of(nodes, "web")
+    before = life(host, "web")
+    for machine in nodes:
+        machine.succeed("systemctl kill --signal=KILL blixard.service")
+    settled(nodes)
+    assert hosts_of(nodes, "web") == [host]
+    assert ask(nodes[0], "vm status web")["state"] == "running"
+    assert life(host, "web") == before
+    delete(nodes, "web")
+
+
+def test_a_guest_that_dies_has_failed_and_stays_so(nodes: list[Machine]) -> None:
+    nodes[0].succeed(f"blixard vm create web --config {TINY} --memory 256 --wait")
+    [host] = hosts_of(nodes, "web")
+    prints(nodes, "web", "web: heartbeat 1")
+    host.succeed("pkill -KILL qemu")
+    reaches_state(nodes[0], "web", "failed")
+    reason = ask(nodes[0], "vm status web")["reason"]["text"]
+    assert "KILL" in reason, "how it ended"
+    assert "web: heartbeat" in reason, "its last words"
+    assert host.get_unit_property("microvm@web.service", "NRestarts") == "0"
+    nodes[0].succeed("blixard vm start web --wait")
+    prints(nodes, "web", "web: heartbeat 1")
+    delete(nodes, "web")
+
+
 def test_systemd_shows_what_the_node_is_doing(nodes: list[Machine]) -> None:
     roles = [machine.get_unit_property("blixard.service", "StatusText") for machine in nodes]
     assert sum(role.startswith("leader, term ") for role in roles) == 1
@@ -207,6 +237,17 @@ def test_a_vm_waits_for_its_host_that_lost_power(nodes: list[Machine]) -> None:
     host.start()
     settled(nodes)
     reaches_state(rest[0], "web", "running")
+    prints(nodes, "web", "web: heartbeat 1")
+    delete(nodes, "web")
+
+
+def test_a_host_that_is_shut_down_powers_its_guests_off(nodes: list[Machine]) -> None:
+    nodes[0].succeed(f"blixard vm create web --config {TINY} --memory 256 --wait")
+    prints(nodes, "web", "web: heartbeat 1")
+    [host] = hosts_of(nodes, "web")
+    host.reboot()
+    host.succeed("journalctl --boot=-1 --unit microvm@web --output cat --all | grep 'powers off'")
+    settled(nodes)
     prints(nodes, "web", "web: heartbeat 1")
     delete(nodes, "web")
 
