@@ -12,6 +12,7 @@ from cluster.loopback import three_nodes
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ELSEWHERE = {
     "make": "it has made the environment in which this test runs",
     "make demo": "tests/cluster/test_demo.py",
@@ -22,7 +23,7 @@ ELSEWHERE = {
 
 def commands(document: Path) -> Iterator[str]:
     """What follows `$ ` in the blocks of a document that show a terminal."""
-    for block in re.findall(r"^```console\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
+    for block in BLOCK.findall(document.read_text()):
         for line in block.splitlines():
             assert line.startswith("$ "), f"{document.name}: no command: {line}"
             yield line.removeprefix("$ ")
