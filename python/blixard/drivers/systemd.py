@@ -1,6 +1,7 @@
 """Runs VMs as units of systemd: `microvm@NAME.service`, as microvm.nix has it."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -236,9 +237,10 @@ class SystemdUnits:
         return unit.gone.is_set()
 
     async def _forget(self, name: str) -> None:
+        """A unit that ended by itself leaves units behind that are part of it, such as
+        `microvm-set-booted@`, and its failure: the next start must find neither."""
         await asyncio.to_thread(self._files.forget, name)
-        try:
+        with contextlib.suppress(BlixardError):  # out of reach, or it has not failed
             await self._bus.forget(name)
+            await self._bus.call("StopUnit", unit_name(name), "replace")
             await self._bus.call("ResetFailedUnit", unit_name(name))
-        except BlixardError:
-            return  # it has not failed, or systemd is away and forgets by itself

@@ -149,10 +149,18 @@ class SystemdBus:
             return False
 
     def _subscribed(self, work: Callable[[Any], None], **where: str) -> Any:
-        """Have `work` called with the parameters of each such signal."""
-        return self._bus.subscribe(
-            **where, signal_fired=lambda *signal: self._safely(work, signal[-1])
-        )
+        """Have `work` called with the parameters of each such signal of this connection."""
+        bus = self._bus
+
+        def fired(*signal: Any) -> None:
+            if self._bus is bus:
+                self._safely(work, signal[-1])
+
+        return bus.subscribe(**where, signal_fired=fired)
+
+    def _closed(self, connection: Any) -> None:
+        if self._bus is not None and self._bus.con is connection:
+            self._lost("the bus has closed")
 
     def _connect(self) -> bool:
         """Connect and list the units. Returns whether to try again."""
@@ -160,20 +168,17 @@ class SystemdBus:
             address = Gio.dbus_address_get_for_bus_sync(Gio.BusType.SYSTEM, None)
             # A connection of its own: GLib's shared one stays closed once it is.
             self._bus = pydbus.connect(address)
-            self._bus.con.connect("closed", lambda *_: self._lost("the bus has closed"))
+            self._bus.con.connect("closed", lambda con, *_: self._safely(self._closed, con))
             manager = self._bus.get(_SYSTEMD, _MANAGER, timeout=_CALL_TIMEOUT_S)
             self._manager = manager["org.freedesktop.systemd1.Manager"]
-            self._bus.subscribe(
-                iface="org.freedesktop.DBus",
+            self._subscribed(
+                lambda _: self._lost("systemd has restarted"),
+                sender="org.freedesktop.DBus",
                 signal="NameOwnerChanged",
                 arg0=_SYSTEMD,
-                signal_fired=lambda *_: self._lost("systemd has restarted"),
             )
-            self._bus.subscribe(
-                sender=_SYSTEMD,
-                signal="JobRemoved",
-                object=_MANAGER,
-                signal_fired=self._job_removed,
+            self._subscribed(
+                self._job_removed, sender=_SYSTEMD, signal="JobRemoved", object=_MANAGER
             )
             self._call("Subscribe")
             for vm in sorted(self._ours(self._loaded())):

@@ -64,6 +64,8 @@ class UnitFiles:
             raise BlixardError(f"{directory} belongs to a VM that is not Blixard's")
         (directory / _MARK).touch()
         _replace_link(directory / "current", record.runner)
+        # microvm-set-booted@ does so too, unless it is still active from a life before.
+        _replace_link(directory / "booted", record.runner)
         scratch = self._records / f"{name}.new"
         scratch.write_text(json.dumps(asdict(record)))
         scratch.replace(self._records / f"{name}.json")
