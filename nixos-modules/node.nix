@@ -113,8 +113,9 @@ in
         WatchdogSec = 30;
         Restart = "always";
         RestartSec = 1;
-        # A mistake in the configuration, which another start would only meet again.
-        RestartPreventExitStatus = 2;
+        # What another start would only meet again: a mistake in the configuration, a node that the
+        # cluster does not let in.
+        RestartPreventExitStatus = "2 3";
 
         User = "blixard";
         Group = "blixard";

@@ -27,7 +27,6 @@ from blixard.drivers.nix_command import NixCommand
 from blixard.drivers.process import ProcessUnits
 from blixard.drivers.systemd import SystemdUnits
 from blixard.drivers.systemd_files import UnitFiles
-from blixard.errors import BlixardError
 from blixard.machine.changes import Change
 from blixard.model import Capacity
 from blixard.notify import ServiceNotifier, log_change, set_up_logging
@@ -113,7 +112,7 @@ class Daemon:
             await server.serving(belongs=True)
             me = self._self(join_id)
             agent = Agent(me, log, units, builder, self._lives(), self._clock)
-            await _together(runner.run(), self._be_admitted(log, me), self._steps(agent, log))
+            await _together(runner.run(), self._stay_admitted(log, me), self._steps(agent, log))
 
     # --- what it is wired of --------------------------------------------------------------------
 
@@ -194,19 +193,23 @@ class Daemon:
         await self._belongs.wait()
         return self.cluster_id
 
-    async def _be_admitted(self, log: Replica, me: Self) -> None:
-        """Ask the cluster to admit this node, until its own log names it."""
+    async def _stay_admitted(self, log: Replica, me: Self) -> None:
+        """Ask the cluster to admit this node until its own log names it, and again whenever the
+        members refuse it. Raises `BlixardError` once the cluster says that it was removed."""
         request = pb.JoinClusterRequest(
             node_id=me.node_id,
             bind_address=me.address,
             machine_id=me.machine_id,
             join_id=me.join_id,
         )
-        while me.node_id not in log.status().members:
-            try:
-                await peers.join(self._via, request)
-            except BlixardError as error:
-                self._notifier.status(f"waits to be admitted: {error.message}")
+        while True:
+            status = log.status()
+            shut_out = status.leader_id is None and self._transport.refusals
+            if me.node_id not in status.members or shut_out:
+                others = [at for node, at in status.members.items() if node != me.node_id]
+                trouble = await peers.join([*self._via, *others], request)
+                if trouble:
+                    self._notifier.status(f"waits to be admitted: {trouble}")
             await asyncio.sleep(RETRY_S)
 
     # --- the loop -------------------------------------------------------------------------------
@@ -217,10 +220,24 @@ class Daemon:
             self._wake.clear()
             agent.step()
             self._notifier.alive()
-            self._notifier.status(_status_line(log, agent))
+            self._notifier.status(self._status_line(log, agent))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STEP_EVERY_S):
                     await self._wake.wait()
+
+    def _status_line(self, log: Replica, agent: Agent) -> str:
+        """What `systemctl status` shows."""
+        if agent.refusal is not None:
+            return f"not accepted by the cluster: {agent.refusal.message}"
+        status, cluster = log.status(), log.cluster()
+        leader = f"node-{status.leader_id} leads" if status.leader_id else "no leader"
+        held = [
+            vm
+            for vm in cluster.vms.values()
+            if vm.holder is not None and vm.holder.node_id == status.node_id
+        ]
+        vms = f"{len(held)} of {len(cluster.vms)} VMs here"
+        return f"{status.role}, term {status.term}, {leader}; {vms}"
 
     def _told(self, change: Change) -> None:
         """The state has changed: write it down, and let everyone look who waits for it."""
@@ -247,22 +264,6 @@ async def _together(*parts: Coroutine[Any, Any, None]) -> None:
                 tasks.create_task(part)
     except ExceptionGroup as group:
         raise group.exceptions[0] from group
-
-
-def _status_line(log: Replica, agent: Agent) -> str:
-    """What `systemctl status` shows."""
-    if agent.refusal is not None:
-        return f"not accepted by the cluster: {agent.refusal.message}"
-    status, cluster = log.status(), log.cluster()
-    leader = f"node-{status.leader_id} leads" if status.leader_id else "no leader"
-    held = [
-        vm
-        for vm in cluster.vms.values()
-        if vm.holder is not None and vm.holder.node_id == status.node_id
-    ]
-    return (
-        f"{status.role}, term {status.term}, {leader}; {len(held)} of {len(cluster.vms)} VMs here"
-    )
 
 
 def _join_id(directory: Path) -> str:

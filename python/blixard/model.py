@@ -248,3 +248,5 @@ class Cluster:
     """Outcomes of recent requests by `RequestId.key`, oldest first."""
     forgotten_index: int = 0
     """Outcomes up to this index may have been pruned."""
+    departed: Mapping[str, int] = field(default_factory=dict)
+    """Data directories (`Node.join_id`) of nodes that left, and when; they are not let in again."""

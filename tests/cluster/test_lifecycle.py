@@ -100,8 +100,11 @@ def test_a_fourth_node_joins_and_an_old_one_leaves_while_vms_are_created(
     for _ in range(3):
         create()
     cluster.stop(leaving)
+    cluster.start(leaving)
     left = cluster.nodes.pop(leaving)
-    assert left.process is None
+    assert left.process is not None
+    assert left.process.wait(timeout=30) == 3, "it is not let in again with its old data"
+    assert f"node-{leaving} was removed from this cluster" in left.log
     cluster.settled(*cluster.nodes)
     names = [vm["name"] for vm in cluster.json("vm", "list")["items"]]
     assert names == sorted(created)

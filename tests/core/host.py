@@ -46,6 +46,12 @@ class Host:
     deaf_guests: set[str] = field(default_factory=set)
     stopped: list[str] = field(default_factory=list)
     received: dict[str, bytes] = field(default_factory=dict)
+    wipes: int = 0
+
+    @property
+    def join_id(self) -> str:
+        """The identity of its data directory."""
+        return f"j{self.node_id}.{self.wipes}"
 
     def start_daemon(self, log: Log, applied: int = 0) -> None:
         """Its log is read again from the disk, which may hold less than was applied before."""
@@ -62,7 +68,7 @@ class Host:
             node_id=self.node_id,
             address=f"host{self.node_id}:7001",
             machine_id=f"m{self.node_id}",
-            join_id=f"j{self.node_id}",
+            join_id=self.join_id,
             capacity=Capacity(4, 4096),
             version="1.0",
         )

@@ -279,3 +279,12 @@ def test_a_vm_that_takes_nothing_is_refused(spec: VmSpec) -> None:
     outcome = outcome_of(CreateVm("new", spec))
     assert isinstance(outcome, Rejected)
     assert outcome.code is Code.BAD_ARGUMENT
+
+
+def test_a_node_that_left_is_not_let_in_with_its_old_data() -> None:
+    law = told(*STORY, SettleNode(4, "j4", is_member=False))
+    again = law.apply(Entry(add(4), 99))
+    assert isinstance(again, Rejected)
+    assert again.code is Code.NOT_A_MEMBER
+    assert "empty its data directory" in again.fixes[0].text
+    assert isinstance(law.apply(Entry(replace(add(4), join_id="new"), 99)), Accepted)

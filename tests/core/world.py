@@ -192,7 +192,15 @@ class World:
         return self.cluster.vms[name]
 
     def admission(self, node_id: int) -> AddNode:
-        return AddNode(node_id, f"host{node_id}:7001", f"m{node_id}", f"j{node_id}")
+        """What adds a node. One that left is wiped first, as it is told to."""
+        host = self.hosts[node_id]
+        if host.join_id in self.cluster.departed:
+            host.wipes += 1
+            host.life = None
+            if host.daemon is not None:
+                host.kill_daemon()
+                self.start(node_id)
+        return AddNode(node_id, f"host{node_id}:7001", f"m{node_id}", host.join_id)
 
     def join(self, node_id: int) -> None:
         self.ask(self.admission(node_id))

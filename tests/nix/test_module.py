@@ -38,7 +38,7 @@ def test_service_is_supervised_by_systemd(evaluate: Evaluate) -> None:
     assert unit["Service.WatchdogSec"] == ["30"]
     assert unit["Service.Restart"] == ["always"]
     assert unit["Unit.StartLimitIntervalSec"] == ["0"]
-    assert unit["Service.RestartPreventExitStatus"] == ["2"]
+    assert unit["Service.RestartPreventExitStatus"] == ["2 3"]
 
 
 def test_service_finds_nix_and_git(evaluate: Evaluate) -> None:

@@ -1,6 +1,7 @@
 """The law of nodes: who belongs to the cluster, and which life of a host is the present one."""
 
 from dataclasses import replace
+from typing import Final
 
 from blixard.commands import (
     AddNode,
@@ -23,10 +24,15 @@ from blixard.model import (
 
 Step = tuple[Cluster, Outcome]
 
+DEPARTED_KEPT: Final = 1_000
+"""How many nodes that left are remembered."""
+
 
 def add(cluster: Cluster, index: int, command: AddNode) -> Step:
     """Admit a node. The same data directory may ask again; another one may not take the id."""
     known = cluster.nodes.get(command.node_id)
+    if command.join_id in cluster.departed:
+        return cluster, _departed(command.node_id)
     if known is None:
         node = Node(
             node_id=command.node_id,
@@ -96,8 +102,7 @@ def settle(cluster: Cluster, index: int, command: SettleNode) -> Step:
     if node is not None and node.membership is Membership.JOINING and command.is_member:
         return _put(cluster, replace(node, membership=Membership.MEMBER)), Accepted(index)
     if node is not None and node.membership is Membership.LEAVING and not command.is_member:
-        nodes = {key: kept for key, kept in cluster.nodes.items() if key != node.node_id}
-        return replace(cluster, nodes=nodes), Accepted(index)
+        return _let_go(cluster, node, index), Accepted(index)
     return cluster, Rejected(Code.STALE, f"node-{command.node_id} has nothing to settle")
 
 
@@ -167,6 +172,23 @@ def _address_taken(cluster: Cluster, node: Node) -> Step | None:
                 fixes=(Fix("give this node another --bind or --advertise address"),),
             )
     return None
+
+
+def _let_go(cluster: Cluster, node: Node, index: int) -> Cluster:
+    nodes = {key: kept for key, kept in cluster.nodes.items() if key != node.node_id}
+    departed = {**cluster.departed, node.join_id: index}
+    while len(departed) > DEPARTED_KEPT:
+        del departed[next(iter(departed))]
+    return replace(cluster, nodes=nodes, departed=departed)
+
+
+def _departed(node_id: int) -> Rejected:
+    return Rejected(
+        Code.NOT_A_MEMBER,
+        f"node-{node_id} was removed from this cluster",
+        why="what its data directory promised as a member no longer holds",
+        fixes=(Fix("to let it join anew, empty its data directory and start it with --peer"),),
+    )
 
 
 def _remove_and_add(node: Node) -> Fix:

@@ -6,12 +6,12 @@ from typing import Final
 import grpc
 
 from blixard import codec
-from blixard.errors import BlixardError, Code
+from blixard.errors import BlixardError
 from blixard.model import Outcome
 from blixard.ports import Unavailable
 from blixard.v1 import blixard_pb2 as pb
 from blixard.v1 import blixard_pb2_grpc as rpc
-from blixard.wire.status import refusal_in, status_of
+from blixard.wire.status import Refused, refusal_in, status_of
 
 GREET_TIMEOUT_S: Final = 3.0
 JOIN_TIMEOUT_S: Final = 15.0
@@ -31,38 +31,39 @@ async def greet(address: str, *, node_id: int, founding: bool) -> pb.GreetRespon
         return None
 
 
-async def join(addresses: Sequence[str], request: pb.JoinClusterRequest) -> pb.JoinClusterResponse:
+async def join(addresses: Sequence[str], request: pb.JoinClusterRequest) -> str:
     """Ask to be admitted at any of `addresses`, following the leader.
 
-    Raises `Refused` if the cluster says no, and `BlixardError` if nobody could decide.
+    Returns why nobody could decide, or "" once the node is admitted. Raises `BlixardError` if the
+    cluster says no.
     """
-    trouble = "none of them answers"
+    trouble = "no peer answers"
     for address in addresses:
         asked = address
         for _ in range(MAX_HOPS):
             try:
                 async with grpc.aio.insecure_channel(asked) as channel:
                     stub = rpc.ClusterServiceStub(channel)
-                    answer: pb.JoinClusterResponse = await stub.JoinCluster(
-                        request, timeout=JOIN_TIMEOUT_S
-                    )
-                    return answer
+                    await stub.JoinCluster(request, timeout=JOIN_TIMEOUT_S)
+                    return ""
             except grpc.aio.AioRpcError as failed:
                 refused = refusal_in(failed)
                 if refused is None:
                     break
-                if refused.leader_address:
-                    asked = refused.leader_address
-                    continue
-                if status_of(refused.rejected.code) is not grpc.StatusCode.UNAVAILABLE:
-                    raise refused from failed
-                trouble = refused.rejected.message
-                break
-    raise BlixardError(
-        f"no peer could admit this node ({', '.join(addresses)}): {trouble}",
-        remedy="it keeps trying; see that a majority of the cluster runs",
-        code=Code.NO_LEADER,
-    )
+                if not refused.leader_address:
+                    trouble = _undecided(refused)
+                    break
+                asked = refused.leader_address
+    return trouble
+
+
+def _undecided(refused: Refused) -> str:
+    """Why the cluster could not decide; raises `BlixardError` if it did."""
+    rejected = refused.rejected
+    if status_of(rejected.code) is grpc.StatusCode.UNAVAILABLE:
+        return rejected.message
+    remedy = "; ".join(f"{fix.text} {fix.command}".rstrip() for fix in rejected.fixes)
+    raise BlixardError(f"{rejected.message}: {rejected.why}", remedy=remedy, code=rejected.code)
 
 
 async def submit_report(address: str, node_id: int, entry: bytes) -> Outcome | Unavailable:
