@@ -4,7 +4,7 @@ The scripts speak to the hosts in the words of the NixOS test driver alone.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -53,14 +53,28 @@ def lab(new_lab: OpenLab) -> Lab:
 
 
 @pytest.fixture
-def nodes(lab: Lab) -> list[Machine]:
-    return lab.machines[:3]
+def nodes(lab: Lab) -> Iterator[list[Machine]]:
+    """The three hosts of the cluster, which holds no VMs before and after."""
+    nodes = lab.machines[:3]
+    yield nodes
+    names = nodes[0].succeed("blixard vm list -o name").split()
+    if names:
+        nodes[0].succeed(f"blixard vm delete {' '.join(names)} --yes --kill --wait")
 
 
 def ask(machine: Machine, command: str) -> dict[str, Any]:
     """What `blixard COMMAND -o json` answers on a host."""
     answer: dict[str, Any] = json.loads(machine.succeed(f"blixard {command} -o json"))
     return answer
+
+
+@pytest.fixture
+def web_host(nodes: list[Machine]) -> Machine:
+    """The host of a VM `web` that runs."""
+    nodes[0].succeed(f"blixard vm create web --config {TINY} --memory 256 --wait")
+    prints(nodes, "web", "web: heartbeat 1")
+    [host] = hosts_of(nodes, "web")
+    return host
 
 
 def node_name(machine: Machine) -> str:
@@ -95,14 +109,19 @@ def hosts_of(machines: Sequence[Machine], name: str) -> list[Machine]:
     return [machine for machine in machines if node_name(machine) == node]
 
 
+def console(name: str) -> str:
+    """The command that shows what a VM's guest has printed in this life of its unit."""
+    unit = f"microvm@{name}.service"
+    invocation = f"$(systemctl show {unit} --property InvocationID --value)"
+    return f"journalctl --all --output cat _SYSTEMD_INVOCATION_ID={invocation}"
+
+
 def prints(machines: Sequence[Machine], name: str, text: str) -> None:
     """Wait until a VM's guest has printed a text in this life of its unit."""
-    unit = f"microvm@{name}.service"
-    invocation = f"_SYSTEMD_INVOCATION_ID=$(systemctl show {unit} --property InvocationID --value)"
-    command = f"journalctl --all --output cat {invocation} | grep -F '{text}'"
 
     def printed(_last_try: bool) -> bool:
         # Asked anew each time: a VM whose host comes back may be placed on another.
+        command = f"{console(name)} | grep -F '{text}'"
         return any(host.execute(command)[0] == 0 for host in hosts_of(machines, name))
 
     retry(printed, PATIENCE)
@@ -115,8 +134,16 @@ def life(host: Machine, name: str) -> tuple[str, str]:
     return host.get_unit_property(unit, "MainPID"), host.get_unit_property(unit, "InvocationID")
 
 
-def delete(machines: Sequence[Machine], *names: str) -> None:
-    machines[0].succeed(f"blixard vm delete {' '.join(names)} --yes --kill --wait")
+def lives_on(
+    machines: Sequence[Machine], host: Machine, name: str, before: tuple[str, str]
+) -> None:
+    """Demand that a VM runs on in the same life, long after its daemon has come back."""
+    settled(machines)
+    beats = host.succeed(f"{console(name)} | grep -c heartbeat || true")
+    prints(machines, name, f"{name}: heartbeat {int(beats) + 3}")
+    assert hosts_of(machines, name) == [host]
+    assert ask(machines[0], f"vm status {name}")["state"] == "running"
+    assert life(host, name) == before
 
 
 def test_a_vm_lives_as_a_unit_of_one_host(lab: Lab, nodes: list[Machine]) -> None:
@@ -157,103 +184,80 @@ def test_a_vm_lives_as_a_unit_of_one_host(lab: Lab, nodes: list[Machine]) -> Non
     ],
 )
 def test_a_vm_outlives_the_daemon_which_finds_it_again(
-    nodes: list[Machine], interruption: str
+    nodes: list[Machine], web_host: Machine, interruption: str
 ) -> None:
-    nodes[0].succeed(f"blixard vm create web --config {TINY} --memory 256 --wait")
-    [host] = hosts_of(nodes, "web")
-    before = life(host, "web")
-    daemon = host.get_unit_property("blixard.service", "InvocationID")
+    before = life(web_host, "web")
+    daemon = web_host.get_unit_property("blixard.service", "InvocationID")
 
-    host.succeed(interruption)
-    host.wait_until_fails(
+    web_host.succeed(interruption)
+    web_host.wait_until_fails(
         f"systemctl show blixard.service --property=InvocationID | grep {daemon}", PATIENCE
     )
-    host.wait_for_unit("blixard.service", timeout=PATIENCE)
-    settled(nodes)
-    reaches_state(nodes[0], "web", "running")
-    assert hosts_of(nodes, "web") == [host]
-    assert life(host, "web") == before
+    web_host.wait_for_unit("blixard.service", timeout=PATIENCE)
+    lives_on(nodes, web_host, "web", before)
 
     nodes[0].succeed("blixard vm stop web --wait")
-    host.fail("pgrep qemu")
-    delete(nodes, "web")
+    web_host.fail("pgrep qemu")
 
 
-def test_vms_outlive_the_death_of_every_daemon_at_once(nodes: list[Machine]) -> None:
-    nodes[0].succeed(f"blixard vm create web --config {TINY} --memory 256 --wait")
-    [host] = hosts_of(nodes, "web")
-    before = life(host, "web")
+def test_vms_outlive_the_death_of_every_daemon_at_once(
+    nodes: list[Machine], web_host: Machine
+) -> None:
+    before = life(web_host, "web")
     for machine in nodes:
         machine.succeed("systemctl kill --signal=KILL blixard.service")
-    settled(nodes)
-    assert hosts_of(nodes, "web") == [host]
-    assert ask(nodes[0], "vm status web")["state"] == "running"
-    assert life(host, "web") == before
-    delete(nodes, "web")
+    lives_on(nodes, web_host, "web", before)
 
 
-def test_a_guest_that_dies_has_failed_and_stays_so(nodes: list[Machine]) -> None:
-    nodes[0].succeed(f"blixard vm create web --config {TINY} --memory 256 --wait")
-    [host] = hosts_of(nodes, "web")
-    prints(nodes, "web", "web: heartbeat 1")
-    host.succeed("pkill -KILL qemu")
+def test_a_guest_that_dies_has_failed_and_stays_so(nodes: list[Machine], web_host: Machine) -> None:
+    web_host.succeed("pkill -KILL qemu")
     reaches_state(nodes[0], "web", "failed")
     reason = ask(nodes[0], "vm status web")["reason"]["text"]
     assert "KILL" in reason, "how it ended"
     assert "web: heartbeat" in reason, "its last words"
-    assert host.get_unit_property("microvm@web.service", "NRestarts") == "0"
+    assert web_host.get_unit_property("microvm@web.service", "NRestarts") == "0"
     nodes[0].succeed("blixard vm start web --wait")
     prints(nodes, "web", "web: heartbeat 1")
-    delete(nodes, "web")
 
 
-def test_systemd_shows_what_the_node_is_doing(nodes: list[Machine]) -> None:
-    roles = [machine.get_unit_property("blixard.service", "StatusText") for machine in nodes]
-    assert sum(role.startswith("leader, term ") for role in roles) == 1
-    assert all("0 of 0 VMs here" in role for role in roles)
+def test_systemd_shows_what_the_node_is_doing(nodes: list[Machine], web_host: Machine) -> None:
+    said = {node: node.get_unit_property("blixard.service", "StatusText") for node in nodes}
+    assert sum(text.startswith("leader, term ") for text in said.values()) == 1
+    assert [node for node in nodes if "1 of 1 VMs here" in said[node]] == [web_host]
     assert "Status:" in nodes[0].succeed("systemctl status --no-pager blixard.service")
 
 
-def test_the_journal_tells_a_vms_story(nodes: list[Machine]) -> None:
-    nodes[0].succeed(f"blixard vm create told --config {TINY} --memory 256 --wait")
-    [host] = hosts_of(nodes, "told")
-    host.wait_until_succeeds(
-        "journalctl BLIXARD_VM=told SYSLOG_IDENTIFIER=blixard --output cat | grep -i running",
-        timeout=PATIENCE,
-    )
-    delete(nodes, "told")
+def test_the_journal_tells_a_vms_story(nodes: list[Machine], web_host: Machine) -> None:
+    story = "journalctl BLIXARD_VM=web SYSLOG_IDENTIFIER=blixard --output cat"
+    for machine in nodes:
+        machine.wait_until_succeeds(f"{story} | grep -i running", timeout=PATIENCE)
 
 
-def test_a_vm_waits_for_its_host_that_lost_power(nodes: list[Machine]) -> None:
-    nodes[0].succeed(f"blixard vm create web --config {TINY} --memory 256 --wait")
-    [host] = hosts_of(nodes, "web")
-    rest = [machine for machine in nodes if machine is not host]
-    host.crash()
+def test_a_vm_waits_for_its_host_that_lost_power(nodes: list[Machine], web_host: Machine) -> None:
+    rest = [machine for machine in nodes if machine is not web_host]
+    web_host.crash()
     reaches_state(rest[0], "web", "unreachable")
     for machine in rest:
         machine.fail("pgrep qemu")
-    assert rest[0].execute("blixard vm start web")[0] == 0, "it is wanted already"
 
-    host.start()
-    settled(nodes)
-    reaches_state(rest[0], "web", "running")
-    prints(nodes, "web", "web: heartbeat 1")
-    delete(nodes, "web")
-
-
-def test_a_host_that_is_shut_down_powers_its_guests_off(nodes: list[Machine]) -> None:
-    nodes[0].succeed(f"blixard vm create web --config {TINY} --memory 256 --wait")
-    prints(nodes, "web", "web: heartbeat 1")
-    [host] = hosts_of(nodes, "web")
-    host.reboot()
-    host.succeed("journalctl --boot=-1 --unit microvm@web --output cat --all | grep 'powers off'")
+    web_host.start()
     settled(nodes)
     prints(nodes, "web", "web: heartbeat 1")
-    delete(nodes, "web")
 
 
-def test_what_was_acknowledged_survives_the_power_cut_of_every_host(nodes: list[Machine]) -> None:
-    nodes[0].succeed(f"blixard vm create web --config {TINY} --memory 256 --wait")
+def test_a_host_that_is_shut_down_powers_its_guests_off(
+    nodes: list[Machine], web_host: Machine
+) -> None:
+    web_host.reboot()
+    console = "journalctl --boot=-1 --unit microvm@web --output cat --all"
+    web_host.succeed(f"{console} | grep 'web: powers off'")
+    settled(nodes)
+    prints(nodes, "web", "web: heartbeat 1")
+
+
+def test_what_was_acknowledged_survives_the_power_cut_of_every_host(
+    nodes: list[Machine], web_host: Machine
+) -> None:
     names = ["web"]
     for number in range(9):
         names.append(f"vm-{number}")
@@ -265,9 +269,7 @@ def test_what_was_acknowledged_survives_the_power_cut_of_every_host(nodes: list[
         machine.start()
     settled(nodes)
     assert [vm["name"] for vm in ask(nodes[0], "vm list")["items"]] == sorted(names)
-    reaches_state(nodes[0], "web", "running")
     prints(nodes, "web", "web: heartbeat 1")
-    delete(nodes, *names)
 
 
 def test_a_node_that_is_cut_off_answers_no_question_that_matters(nodes: list[Machine]) -> None:
