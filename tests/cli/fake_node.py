@@ -133,6 +133,11 @@ class FakeNode(grpc.GenericRpcHandler):
         self._over.wait()
         context.abort(grpc.StatusCode.CANCELLED, "the test is over")
 
+    def die(self, _: Any, context: Context) -> None:
+        """A step: the node is gone before it answers."""
+        self._server.stop(0)
+        context.abort(grpc.StatusCode.CANCELLED, "gone")
+
     def called(self, method: str) -> list[Any]:
         """The requests of all calls of a procedure."""
         return [request for name, request in self.calls if name == method]

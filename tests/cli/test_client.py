@@ -70,7 +70,7 @@ def test_every_address_is_tried(node: FakeNode) -> None:
 def test_a_node_that_hangs_does_not_hold_up_the_others(
     node: FakeNode, other: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blixard.wire.client.ATTEMPT_MS", 200)
+    monkeypatch.setattr("blixard.wire.client.LONGEST_ATTEMPT_S", 0.2)
     node.script["ListVms"] = [node.hang]
     began = time.monotonic()
     with client(node.address, other.address) as asked:
@@ -100,11 +100,18 @@ def test_a_lost_answer_is_asked_for_again_and_the_change_made_once(node: FakeNod
 def test_a_lost_answer_is_asked_for_at_the_next_leader(node: FakeNode, other: FakeNode) -> None:
     """The node that took the change is gone; the members it named before are asked instead."""
     node.nodes = [a_node(1, address=node.address), a_node(2, address=other.address)]
-    node.script["StopVm"] = [lose, no_leader, no_leader, no_leader, no_leader]
+    node.script["StopVm"] = [node.die]
     other.vms = {"web": a_vm("web")}
     with client(node.socket) as asked:
         asked.stop_vm(pb.StopVmRequest(name="web"))
     assert ids(node, "StopVm") == ids(other, "StopVm") == {"s1/1@40"}
+
+
+def test_a_proxy_for_the_web_is_not_asked(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://{NOBODY}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with client(node.address) as asked:
+        asked.list_vms()
 
 
 def test_changes_of_one_session_are_numbered(node: FakeNode) -> None:
@@ -174,6 +181,18 @@ def test_lost_quorum_is_told_node_by_node(node: FakeNode) -> None:
         asked.list_vms()
     assert caught.value.rejected.message == "no leader: 1 of 3 nodes answers, 2 are needed"
     assert f"{NOBODY} connection refused" in [" ".join(f.split()) for f in caught.value.facts]
+
+
+def test_a_leader_without_a_majority_is_told_from_an_absent_node(node: FakeNode) -> None:
+    """It cannot answer what needs a majority, and yet it is there."""
+    node.nodes = [a_node(1, address=node.address), a_node(2, address=NOBODY)]
+    node.script["ListVms"] = [node.hang] * 9
+    with client(node.address, timeout_ms=1_000) as asked, pytest.raises(CallFailed) as caught:
+        asked.list_vms()
+    assert caught.value.rejected.message == "no leader: 1 of 2 nodes answers, 2 are needed"
+    [hanging, absent] = caught.value.facts
+    assert hanging.startswith(f"{node.address}  answers, but not to this in 0.")
+    assert absent.split() == [NOBODY, "connection", "refused"]
 
 
 def test_a_node_of_another_release_is_told_from_an_absent_one(node: FakeNode) -> None:

@@ -35,7 +35,7 @@ MOST_MODULES = 400
         ("vm zzz", '"blixard vm zzz" is no command\n  fix: see blixard vm --help'),
         ("vm list --stal", '"blixard vm list" has no flag --stal\n  fix: did you mean --stale?'),
         ("vm list --zzz", '"blixard vm list" has no flag --zzz\n  fix: all flags: blixard vm list'),
-        ("vm start", "Missing argument 'NAMES...'\n  fix: how it is used: blixard vm start --help"),
+        ("vm start", "Missing argument 'NAME...'\n  fix: how it is used: blixard vm start --help"),
         ("vm list --timeout 5", '"5" is no duration; write 90s, 10m or 2h'),
         ("vm list -o yaml", "'yaml' is not one of 'table', 'wide', 'name', 'json'"),
         ("completion tcsh", "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
@@ -46,6 +46,12 @@ def test_wrong_usage_says_what_was_probably_meant(run: Run, arguments: str, told
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("error[BLX-2001]: ")
     assert told in ran.err
+
+
+def test_what_is_no_utf8_is_refused(run: Run) -> None:
+    ran = run("vm", "start", os.fsdecode(b"\xff"))
+    assert ran.code == 2
+    assert ran.err == "error[BLX-2001]: '\\udcff' is not UTF-8\n"
 
 
 @pytest.mark.parametrize("arguments", ["vm list -o json --zzz", "-o json vm lst"])
@@ -122,6 +128,10 @@ def test_a_cluster_without_a_leader_is_unavailable(ask: Run, node: FakeNode) -> 
     ran = ask("vm", "list", "--timeout", "100ms", "-q")
     assert (ran.code, ran.out) == (5, "")
     assert ran.err.startswith("error[BLX-5002]: no leader is known\n")
+    node.script["ListVms"] = [no_leader]
+    assert ask("vm", "list").err.startswith("no node can serve this yet; trying for 10 s\n")
+    node.script["ListVms"] = [no_leader]
+    assert ask("vm", "list", "-o", "json").err == ""
 
 
 def test_a_lost_outcome_names_the_command_that_asks_again(ask: Run, node: FakeNode) -> None:

@@ -5,9 +5,11 @@ from textwrap import dedent
 
 import pytest
 
+from blixard.errors import Code
+from blixard.model import Rejected
 from blixard.v1 import blixard_pb2 as pb
-from cli.conftest import Run
-from cli.fake_node import FakeNode, a_vm
+from cli.conftest import Run, spawn
+from cli.fake_node import Context, FakeNode, a_vm, refuse
 
 RUNNER = f"/nix/store/{'a' * 32}-microvm-web"
 
@@ -56,6 +58,8 @@ def test_a_narrow_terminal_drops_columns_and_cuts_the_note(
         ci-runner  pending  -         38s
         web        failed   -         38s
         """)
+    monkeypatch.setenv("COLUMNS", "9")
+    assert ask("vm", "list").out.startswith("NAME       STATE    NODE\ncache")
     monkeypatch.setenv("COLUMNS", "60")
     assert "ci-runner  pending  -         8  1.5 GiB    38s  waits for …" in ask("vm", "list").out
 
@@ -125,6 +129,34 @@ def test_status_tells_everything_about_a_vm(ask: Run, node: FakeNode) -> None:
 @pytest.mark.usefixtures("three_vms")
 def test_status_shows_the_log_of_a_failed_vm(ask: Run) -> None:
     assert "  Reason    died\n            | log line\n" in ask("vm", "show", "web").out
+
+
+def test_what_a_guest_says_does_not_reach_the_terminal_as_a_command(
+    ask: Run, node: FakeNode
+) -> None:
+    rude = pb.Reason(code="guest-exited", text="died \033[2J\nlog\r\x07 line")
+    node.vms = {"web": a_vm("web", "failed", reason=rude)}
+    assert "died ?[2J" in ask("vm", "list").out
+    shown = ask("vm", "status", "web").out
+    assert "| log?? line" in shown
+    assert "\033" not in shown
+    node.script["StartVm"] = [lambda *_: pb.ChangeResponse(vm=a_vm("web", "pending"))]
+    told = ask("vm", "start", "web", "--wait").err
+    assert "did not keep running: died ?[2J\n  | log?? line\n" in told
+
+
+def test_a_terminal_without_unicode_gets_what_it_can_show(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    monkeypatch.setenv("COLUMNS", "60")
+    reason = pb.Reason(code="building", text="\u00fcbersetzt glibc, gcc und mehr")
+    node.vms = {"web": a_vm("web", "building", reason=reason)}
+    out, err = spawn("vm", "list", "-q", "--address", node.socket).communicate(timeout=20)
+    assert (out.splitlines()[1].split()[-2:], err) == (["?bersetzt", "gl..."], "")
+    arguments = ("vm", "status", "web", "-o", "json", "--address", node.socket)
+    out, err = spawn(*arguments).communicate(timeout=20)
+    assert json.loads(out)["reason"]["text"] == reason.text
 
 
 def test_status_for_programs(ask: Run, node: FakeNode) -> None:
@@ -244,6 +276,16 @@ def test_several_vms_each_get_an_outcome(ask: Run, node: FakeNode) -> None:
     first, _, last = node.called("StopVm")
     assert (first.grace_ms, first.kill, first.request_id.number) == (5000, True, 1)
     assert last.request_id.number == 3
+
+
+def test_the_exit_code_is_that_of_the_first_failure(ask: Run, node: FakeNode) -> None:
+    def busy(_: object, context: Context) -> None:
+        refuse(context, Rejected(Code.BUSY, '"a" is still being deleted'))
+
+    node.script["StopVm"] = [busy]
+    assert ask("vm", "stop", "a", "nope").code == 3
+    node.script["StopVm"] = [lambda *_: None, busy]
+    assert ask("vm", "stop", "nope", "a").code == 4
 
 
 def test_the_usual_grace_is_left_to_the_cluster(ask: Run, node: FakeNode) -> None:

@@ -81,8 +81,8 @@ def test_a_guest_that_dies_ends_the_wait_with_its_last_words(ask: Run, node: Fak
         error[BLX-1001]: web did not keep running: QEMU ended with 1
           | Kernel panic
           | not syncing
-          fix: blixard vm start web --wait   once it is corrected
-               blixard vm delete web         or give it up
+          fix: blixard vm start web --wait   try the same again
+               blixard vm delete web         then create it anew from a corrected source
         """)
 
 

@@ -7,6 +7,7 @@ stderr. No module here imports gRPC or protobuf at its top: help and errors stay
 
 import os
 import sys
+from io import TextIOWrapper
 
 import click
 
@@ -57,6 +58,9 @@ def main() -> int:
         from click.shell_completion import shell_complete
 
         return shell_complete(root, {}, "blixard", "_BLIXARD_COMPLETE", completing)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     options = Options()
     try:
         return _run(sys.argv[1:], options)
@@ -71,6 +75,7 @@ def main() -> int:
 
 def _run(arguments: list[str], options: Options) -> int:
     try:
+        _refuse_undecodable(arguments)
         with root.make_context("blixard", list(arguments), obj=options) as ctx:
             root.invoke(ctx)
         sys.stdout.flush()
@@ -93,6 +98,13 @@ def _run(arguments: list[str], options: Options) -> int:
         failed = _defect(error, options)
     tell(failed, options)
     return failed.rejected.code.exit_status
+
+
+def _refuse_undecodable(arguments: list[str]) -> None:
+    """Bytes that are no UTF-8 reach Python as lone surrogates, which cannot be sent to a node."""
+    for argument in arguments:
+        if not argument.isprintable() and any("\ud800" <= one <= "\udfff" for one in argument):
+            raise failure(Code.USAGE, f"{argument!a} is not UTF-8")
 
 
 def _wrong_usage(error: click.UsageError) -> Failure:

@@ -54,6 +54,8 @@ def show_page(seen: "pb.GetClusterStatusResponse", options: Options) -> None:
 def _health(seen: "pb.GetClusterStatusResponse") -> str:
     if not seen.leader_id:
         return "no leader"
+    if not seen.as_of.linearizable:
+        return "unknown"
     return "healthy" if all(node.state == "ready" for node in seen.nodes) else "degraded"
 
 

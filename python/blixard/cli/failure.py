@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from blixard.cli.terminal import Options, styled, to_stderr
+from blixard.cli.terminal import Options, harmless, is_unicode, styled, to_stderr
 from blixard.errors import Code
 from blixard.model import Fix, Rejected
 
@@ -51,16 +51,17 @@ def _as_json(failed: Failure) -> str:
             "exit_code": rejected.code.exit_status,
             "request_id": failed.request_id or None,
         },
-        ensure_ascii=False,
+        ensure_ascii=not is_unicode(sys.stderr),
     )
 
 
 def _as_text(failed: Failure, options: Options) -> list[str]:
     rejected = failed.rejected
     label = styled(f"error[{rejected.code.label}]", "red", sys.stderr, options)
-    lines = [f"{label}: {rejected.message}", *(f"  {fact}".rstrip() for fact in failed.facts)]
+    lines = [f"{label}: {harmless(rejected.message)}"]
+    lines += [f"  {harmless(fact)}".rstrip() for fact in failed.facts]
     if rejected.why:
-        lines.append(f"  why: {rejected.why}")
+        lines.append(f"  why: {harmless(rejected.why)}")
     return lines + _fix_lines(rejected.fixes)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from blixard.cli.terminal import Options, cut, styled, width_of
+from blixard.cli.terminal import Options, cut, is_unicode, styled, width_of
 
 GAP: Final = "  "
 NARROWEST_NOTE: Final = 8
@@ -31,7 +31,9 @@ def emit_json(kind: str, value: Mapping[str, Any]) -> None:
     import json
 
     indent = 2 if sys.stdout.isatty() else None
-    emit(json.dumps({"schema": f"blixard.v1/{kind}", **value}, ensure_ascii=False, indent=indent))
+    as_ascii = not is_unicode(sys.stdout)
+    whole = {"schema": f"blixard.v1/{kind}", **value}
+    emit(json.dumps(whole, ensure_ascii=as_ascii, indent=indent))
 
 
 def emit_table(

@@ -102,15 +102,15 @@ def _deleted(name: str) -> Failure:
 
 
 def _failed(vm: "pb.Vm") -> Failure:
-    headline, *log = vm.reason.text.splitlines() or [""]
+    headline, *log = vm.reason.text.rstrip().split("\n")
     where = f" on {vm.node}" if vm.node else ""
     if vm.reason.code == "guest-exited":
         code, what = Code.GUEST_DIED, "did not keep running"
     else:
         code, what = Code.BUILD_FAILED, "did not build"
     fixes = (
-        Fix("once it is corrected", f"blixard vm start {vm.name} --wait"),
-        Fix("or give it up", f"blixard vm delete {vm.name}"),
+        Fix("try the same again", f"blixard vm start {vm.name} --wait"),
+        Fix("then create it anew from a corrected source", f"blixard vm delete {vm.name}"),
     )
     rejected = Rejected(code, f"{vm.name} {what}{where}: {headline}", fixes=fixes)
     return Failure(rejected, facts=[f"| {line}" for line in log[-LOG_LINES:]])

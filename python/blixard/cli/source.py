@@ -40,9 +40,6 @@ def _set_source(request: "pb.CreateVmRequest", what: str, options: Options) -> N
 
     reference, _, attribute = what.partition("#")
     attribute = attribute or request.name
-    if reference.startswith("-"):
-        message = f'--config: "{what}" begins with -'
-        raise failure(Code.BAD_ARGUMENT, message, fix="write ./ before the name of a file")
     path = _local(reference)
     if path is None:
         request.flake.url, request.flake.attribute = reference, attribute

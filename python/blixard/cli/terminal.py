@@ -81,6 +81,12 @@ def is_unicode(stream: TextIO) -> bool:
     return "utf" in (stream.encoding or "").lower()
 
 
+def harmless(text: str) -> str:
+    """The text without control characters but line ends: what a guest or a build says must not
+    move a terminal's cursor."""
+    return "".join(one if one.isprintable() or one == "\n" else "?" for one in text)
+
+
 def cut(text: str, width: int, stream: TextIO) -> str:
     """The text in at most `width` columns; an ellipsis stands for what does not fit."""
     if len(text) <= width:

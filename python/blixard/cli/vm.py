@@ -30,7 +30,9 @@ def vm() -> None:
 
 
 def _names(command: flags.Command) -> flags.Command:
-    return click.argument("names", nargs=-1, required=True, shell_complete=_complete)(command)
+    return click.argument(
+        "names", metavar="NAME...", nargs=-1, required=True, shell_complete=_complete
+    )(command)
 
 
 def _complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

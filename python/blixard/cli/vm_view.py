@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from blixard.cli.output import Column, emit, emit_json, emit_table
-from blixard.cli.terminal import Options
+from blixard.cli.terminal import Options, harmless
 from blixard.cli.units import age, clock_time, count, memory, rfc3339, span
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def _row(vm: "pb.Vm", now: int, *, wide: bool) -> list[str]:
 
 
 def first_line(text: str) -> str:
-    return text.partition("\n")[0]
+    """The headline of a reason; what follows it is a log."""
+    return harmless(text.partition("\n")[0])
 
 
 def show_page(vm: "pb.Vm", as_of: "pb.AsOf") -> None:
@@ -98,7 +99,7 @@ def show_page(vm: "pb.Vm", as_of: "pb.AsOf") -> None:
     where = f" on {vm.node}" if vm.node else ""
     emit(f"{vm.name}: {vm.state}{where}")
     since = f"{clock_time(vm.since_ms, now)} ({span(now - vm.since_ms)})"
-    reason, *log = vm.reason.text.splitlines() or [""]
+    reason, *log = harmless(vm.reason.text).split("\n")
     facts = [
         ("Since", f"{since}, wanted: {vm.wanted}"),
         ("Reason", reason),

@@ -20,8 +20,10 @@ from blixard.wire.status import refusal_in
 
 MAX_HOPS: Final = 3
 """How often one round follows a node's word about who leads."""
-ATTEMPT_MS: Final = 5_000
-"""The longest a single node is waited for, if others may answer instead."""
+LONGEST_ATTEMPT_S: Final = 5.0
+SHORTEST_ATTEMPT_S: Final = 0.2
+"""A single node is waited for half of the time that is left, within these bounds."""
+LEARNING_S: Final = 1.0
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
 _OPTIONS: Final = (
@@ -79,7 +81,9 @@ DELETE_VM: Final = Call("ClusterService/DeleteVm", pb.ChangeResponse, changes=Tr
 LEAVE: Final = Call(
     "ClusterService/LeaveCluster", pb.LeaveClusterResponse, changes=True, patient=True
 )
-JOIN_THROUGH: Final = Call("ClusterService/JoinThrough", pb.JoinThroughResponse, changes=True)
+JOIN_THROUGH: Final = Call(
+    "ClusterService/JoinThrough", pb.JoinThroughResponse, changes=True, patient=True
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,9 @@ class _Miss:
 
     said: str
     rejected: Rejected | None = None
-    """Its own words, if it answered at all."""
+    """Its own words, if it refused."""
+    answered: bool = False
+    """It is there: it refused, or answered something else just before."""
     leader: str = ""
     maybe_applied: bool = False
     hopeless: bool = False
@@ -174,11 +180,11 @@ class Client:
 
     def learn_members(self) -> None:
         """Remember where the cluster's nodes are, so that the loss of one leaves others to ask."""
-        deadline = time.monotonic() + ATTEMPT_MS / 1000
+        deadline = time.monotonic() + LEARNING_S
         request = pb.GetClusterStatusRequest(stale=True)
         for address in self._candidates():
             try:
-                answer = self._ask(address, CLUSTER_STATUS, request, deadline)
+                answer = self._attempt(address, CLUSTER_STATUS, request, deadline)
             except CallFailed:
                 continue
             if not isinstance(answer, _Miss):
@@ -219,7 +225,7 @@ class Client:
                 raise self._failure(misses, maybe_applied)
             if pause_s == FIRST_PAUSE_S:
                 self._notice(f"no node can serve this yet; trying for {self._timeout_ms // 1000} s")
-            if not self._members and any(miss.rejected for miss in misses.values()):
+            if not self._members:
                 self.learn_members()
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -244,16 +250,22 @@ class Client:
     def _ask(
         self, address: str, call: Call[_Response], request: Message, deadline: float
     ) -> _Response | _Miss:
-        """One attempt at one address. Raises `CallFailed` if the call is refused for good."""
-        if call.changes and address not in self._answered:
-            # Once a harmless call was answered, a lost attempt can be told from one never sent.
-            reached = self._ask(address, RAFT_STATUS, pb.GetRaftStatusRequest(), deadline)
-            if isinstance(reached, _Miss) and reached.rejected is None:
+        """Ask one node. Raises `CallFailed` if the call is refused for good."""
+        if address not in self._answered and (call.changes or self._members):
+            # Once a harmless call was answered, a change that got lost can be told from one that
+            # was never sent, and a node that has no majority from one that is not there.
+            reached = self._attempt(address, RAFT_STATUS, pb.GetRaftStatusRequest(), deadline)
+            if isinstance(reached, _Miss) and not reached.answered:
                 return reached
+        return self._attempt(address, call, request, deadline)
+
+    def _attempt(
+        self, address: str, call: Call[_Response], request: Message, deadline: float
+    ) -> _Response | _Miss:
         began = time.monotonic()
-        left_s = max(deadline - began, 0.001)
-        alone = call.patient or len(self._candidates()) == 1
-        timeout_s = left_s if alone else min(left_s, ATTEMPT_MS / 1000)
+        left_s = deadline - began
+        share_s = left_s if call.patient else min(left_s / 2, LONGEST_ATTEMPT_S)
+        timeout_s = max(share_s, SHORTEST_ATTEMPT_S)
         answer: _Response | _Miss
         try:
             answer = self._procedure(address, call)(request, timeout=timeout_s)
@@ -294,17 +306,22 @@ class Client:
             return _Miss(
                 said=f"answers: {refused.rejected.message}",
                 rejected=refused.rejected,
+                answered=True,
                 leader=refused.leader_address,
                 maybe_applied=refused.maybe_applied,
             )
-        sent = call.changes and address in self._answered
+        # A change is only ever sent to a node that has just answered something harmless.
+        answered = address in self._answered
         match error.code():
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 self._hang_up(address)
-                return _Miss(f"no answer in {timeout_s:.1f} s", maybe_applied=sent)
+                what = "answers, but not to this" if answered else "no answer"
+                return _Miss(
+                    f"{what} in {timeout_s:.1f} s", answered=answered, maybe_applied=call.changes
+                )
             case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED | grpc.StatusCode.UNKNOWN:
                 self._hang_up(address)
-                return _Miss(_in_words(error.details() or ""), maybe_applied=sent)
+                return _Miss(_in_words(error.details() or ""), maybe_applied=call.changes)
             case _:
                 self._hang_up(address)
                 what = error.details() or error.code().name
@@ -319,16 +336,14 @@ class Client:
         return CallFailed(rejected, facts=facts, request_id=request_id)
 
     def _why(self, misses: dict[str, _Miss], maybe_applied: bool) -> Rejected:
-        answers = {
-            address: miss.rejected for address, miss in misses.items() if miss.rejected is not None
-        }
+        answers = [miss.rejected for miss in misses.values() if miss.rejected is not None]
         if maybe_applied:
             return Rejected(
                 Code.OUTCOME_UNKNOWN,
                 "it is not known whether the change took effect",
                 why="a node may have accepted it before its answer was lost",
             )
-        if not answers:
+        if not answers and not self._members:
             return Rejected(
                 Code.NO_ROUTE,
                 "no node answers" if len(misses) > 1 else "the node does not answer",
@@ -338,10 +353,10 @@ class Client:
                     Fix("ask another node", "blixard --address HOST:PORT cluster status"),
                 ),
             )
-        if len(self._members) < 2:
-            return list(answers.values())[-1]
+        if answers and len(self._members) < 2:
+            return answers[-1]
         # A node's socket is no member, but its port is, and was asked too.
-        answering = len(answers.keys() & set(self._members))
+        answering = sum(misses[member].answered for member in self._members if member in misses)
         needed = len(self._members) // 2 + 1
         nodes = f"{answering} of {len(self._members)} nodes"
         return Rejected(
