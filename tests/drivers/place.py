@@ -11,7 +11,7 @@ from blixard.ports import SeenUnit, UnitState
 from drivers.processes import wait_until
 from drivers.watch import Watch
 
-FOREVER = "echo up; exec tail -f {mark}"
+FOREVER = "echo up; exec tail -f {mark} >/dev/null 2>&1"
 STUBBORN = "trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done; : {mark}"
 
 

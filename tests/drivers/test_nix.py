@@ -214,7 +214,9 @@ async def test_a_host_without_nix(tmp_path: Path) -> None:
 
 def endless(mark: Path) -> str:
     """A builder that ignores SIGTERM, with a child."""
-    return f"trap : TERM; tail -f {mark} & echo $! > {mark}; while :; do sleep 1; done"
+    return (
+        f"trap : TERM; tail -f {mark} >/dev/null 2>&1 & echo $! > {mark}; while :; do sleep 1; done"
+    )
 
 
 async def test_a_cancelled_build_leaves_no_process(tmp_path: Path) -> None:

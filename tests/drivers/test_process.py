@@ -1,6 +1,8 @@
 """Real guards and real processes; the guests are shell scripts."""
 
 import asyncio
+import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -12,6 +14,8 @@ from blixard.drivers.host import SystemClock
 from blixard.ports import SeenUnit, UnitState
 from drivers.place import FOREVER, STUBBORN, Place, started
 from drivers.processes import alive_with, wait_until
+
+PR_SET_CHILD_SUBREAPER = 36
 
 # --- how a VM ends ------------------------------------------------------------------------------
 
@@ -75,7 +79,7 @@ async def test_what_it_leaves_behind_ends_with_it(place: Place) -> None:
     """Also what took a session of its own and was adopted."""
     units = place.units()
     await units.open()
-    script = "(setsid tail -f {mark} & ) ; exit 0"
+    script = "(setsid tail -f {mark} >/dev/null 2>&1 & ) ; exit 0"
     units.start("web", 3, 7, place.runner(script))
     await place.reaches(units, UnitState.EXITED)
     assert alive_with(place.mark) == [], "exited means that nothing is left"
@@ -95,6 +99,22 @@ async def test_a_graceful_stop_asks_the_runner(place: Place) -> None:
     assert seen.detail == "exited with status 0\nup\nbye"
     assert (place.directory / "web/web/stop").read_text() == "2\n", "the pid as the VM knows it"
     await units.close()
+
+
+async def test_an_end_waits_for_no_other_process_to_reap(place: Place) -> None:
+    """Whoever inherits orphans here, reaps none of them; in some containers that is the rule."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        script = "echo up; while [ ! -e stop ]; do sleep 0.02; done"
+        units = await started(place, script, "touch stop; sleep 1000")
+        units.stop("web", grace_ms=10_000, kill=False)
+        assert (await place.reaches(units, UnitState.EXITED)).detail == "exited with status 0\nup"
+        await units.close()
+    finally:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 0)
+        with contextlib.suppress(ChildProcessError):
+            os.wait()  # the guard
 
 
 async def test_after_its_grace_it_is_terminated(place: Place) -> None:

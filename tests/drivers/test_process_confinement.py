@@ -10,7 +10,7 @@ from blixard.ports import UnitState
 from drivers.place import FOREVER, Place, start_daemon, started
 from drivers.processes import alive_with, wait_until
 
-GRANDCHILD = "(setsid sh -c 'setsid tail -f {mark} & ' & ) ; " + FOREVER
+GRANDCHILD = "(setsid sh -c 'setsid tail -f {mark} >/dev/null 2>&1 & ' & ) ; " + FOREVER
 
 
 async def test_a_killed_guard_takes_every_process_along(place: Place) -> None:

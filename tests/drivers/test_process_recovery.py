@@ -17,6 +17,14 @@ from blixard.ports import SeenUnit, UnitState
 from drivers.place import FOREVER, Place, start_daemon, started
 from drivers.processes import alive_with, wait_until, wait_until_gone
 
+HOLDER = """
+import sys
+from pathlib import Path
+from blixard.drivers.process_record import take_lock
+print(take_lock(Path(sys.argv[1])) is not None, flush=True)
+sys.stdin.read()
+"""
+
 
 async def test_a_vm_outlives_its_daemon_and_is_found_again(place: Place) -> None:
     daemon = start_daemon(place, [], FOREVER)
@@ -96,6 +104,41 @@ async def test_after_a_reboot_a_pid_that_is_used_again_is_nobody(place: Place) -
     await units.close()
 
 
+@pytest.mark.parametrize("last", ["guard", "anchor"])
+async def test_nothing_has_exited_before_both_guard_and_anchor_are_gone(
+    place: Place, last: str
+) -> None:
+    """Here one of them is a process of ours, which ends when we say so."""
+    directory = place.directory / "web"
+    directory.mkdir(parents=True)
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            HOLDER,
+            str(directory / process_record.LOCK if last == "guard" else place.path / "x"),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "True\n"
+    ticks = process_record.start_ticks(Path(f"/proc/{holder.pid}/stat").read_bytes())
+    anchor_pid = holder.pid if last == "anchor" else 2**22
+    record = process_record.Record(
+        3, 7, "/runner", boot_id(), "pid-namespace", anchor_pid, ticks, "active", 5
+    )
+    process_record.save(directory / process_record.RECORD, record)
+    units = place.units()
+    await units.open()
+    await asyncio.sleep(0.2)
+    assert units.seen()["web"].state is UnitState.ACTIVE
+    holder.communicate()
+    assert (await place.reaches(units, UnitState.EXITED)).detail == "its guard was killed"
+    await units.close()
+
+
 async def test_a_placement_is_never_started_twice(place: Place) -> None:
     units = place.units()
     await units.open()
@@ -165,13 +208,8 @@ async def test_a_damaged_record_is_no_guess(place: Place) -> None:
 def test_the_lock_names_its_holder(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     assert process_record.lock_holder(lock) is None
-    script = (
-        "import sys; from pathlib import Path;"
-        "from blixard.drivers.process_record import take_lock;"
-        "print(take_lock(Path(sys.argv[1])) is not None, flush=True); sys.stdin.read()"
-    )
     holder = subprocess.Popen(
-        [sys.executable, "-c", script, str(lock)],
+        [sys.executable, "-c", HOLDER, str(lock)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
