@@ -15,6 +15,12 @@ from blixard.errors import Code
 MAX_SOURCE_BYTES: Final = 256 * 1024
 """The largest packed source that may travel through the log, in bytes."""
 
+MAX_SOURCE_FILES: Final = 4096
+"""How many files and folders a packed source may hold."""
+
+MAX_UNPACKED_BYTES: Final = 16 * 1024 * 1024
+"""What a packed source may grow to when it is unpacked."""
+
 DEFAULT_GRACE_MS: Final = 30_000
 """How long a guest may take to power off by itself before it is terminated."""
 

@@ -283,9 +283,9 @@ def test_what_is_too_large_names_the_way_out(flake: Path) -> None:
 
 
 def test_a_huge_folder_is_given_up_early(flake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pack, "MAX_FILES", 3)
+    monkeypatch.setattr(pack, "MAX_SOURCE_FILES", 3)
     assert "more than 3 files" in refused(str(flake)).rejected.message
-    monkeypatch.setattr(pack, "MAX_FILES", 100)
+    monkeypatch.setattr(pack, "MAX_SOURCE_FILES", 100)
     monkeypatch.setattr(pack, "MAX_UNPACKED_BYTES", 1024 * 1024)
     with (flake / "sparse").open("wb") as sparse:
         sparse.truncate(1 << 40)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from blixard.drivers.archive import MAX_MEMBERS, MAX_UNPACKED_BYTES, ArchiveError, unpack
+from blixard.drivers.archive import ArchiveError, unpack
+from blixard.model import MAX_SOURCE_FILES, MAX_UNPACKED_BYTES
 from drivers.flakes import pack
 
 Fill = Callable[[tarfile.TarFile], None]
@@ -86,7 +87,10 @@ def test_files_folders_and_links_within_arrive(tmp_path: Path) -> None:
         ([special("tty", tarfile.CHRTYPE)], "is a device or a pipe"),
         ([special("disk", tarfile.BLKTYPE)], "is a device or a pipe"),
         ([special("pipe", tarfile.FIFOTYPE)], "is a device or a pipe"),
-        ([file(f"{n}", "") for n in range(MAX_MEMBERS + 1)], f"more than {MAX_MEMBERS} files"),
+        (
+            [file(f"{n}", "") for n in range(MAX_SOURCE_FILES + 1)],
+            f"more than {MAX_SOURCE_FILES} files",
+        ),
         ([file("zeros", "\0" * (MAX_UNPACKED_BYTES + 1))], "unpacks to more than"),
         (
             [file("zeros", "\0" * (MAX_UNPACKED_BYTES // 2))]

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Final
 from blixard.cli.failure import Failure, failure
 from blixard.cli.units import count
 from blixard.errors import Code
-from blixard.model import MAX_SOURCE_BYTES, Fix, Rejected
+from blixard.model import MAX_SOURCE_BYTES, MAX_SOURCE_FILES, MAX_UNPACKED_BYTES, Fix, Rejected
 
 if TYPE_CHECKING:
     from tarfile import TarFile, TarInfo
 
-MAX_FILES: Final = 4096
-MAX_UNPACKED_BYTES: Final = 16 * 1024 * 1024
 MODULE: Final = "microvm.nix"
 _STORE: Final = "/nix/store/"
 
@@ -74,8 +72,8 @@ def _packed(entries: "list[tuple[str, Path]] | Iterator[tuple[str, Path]]", root
             member = tarfile.TarInfo(name)
             total_bytes += _add(archive, member, path, root)
             files += 1
-            if files > MAX_FILES:
-                raise _too_large(root, f"more than {MAX_FILES} files")
+            if files > MAX_SOURCE_FILES:
+                raise _too_large(root, f"more than {MAX_SOURCE_FILES} files")
             if total_bytes > MAX_UNPACKED_BYTES:
                 raise _too_large(root, f"more than {MAX_UNPACKED_BYTES // 1024 // 1024} MiB")
     content = buffer.getvalue()

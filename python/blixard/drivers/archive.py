@@ -7,10 +7,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from blixard.errors import BlixardError, Code
-from blixard.model import MAX_SOURCE_BYTES
-
-MAX_UNPACKED_BYTES = 16 * 1024 * 1024
-MAX_MEMBERS = 4096
+from blixard.model import MAX_SOURCE_BYTES, MAX_SOURCE_FILES, MAX_UNPACKED_BYTES
 
 
 class ArchiveError(BlixardError):
@@ -42,7 +39,7 @@ def unpack(content: bytes, digest: str, target: Path) -> None:
 def _inflate(content: bytes) -> bytes:
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # gzip
     # Headers and padding come on top of the files' own bytes.
-    data = inflater.decompress(content, MAX_UNPACKED_BYTES + MAX_MEMBERS * 1024)
+    data = inflater.decompress(content, MAX_UNPACKED_BYTES + MAX_SOURCE_FILES * 1024)
     if inflater.unconsumed_tail:
         raise ArchiveError(f"the source unpacks to more than {MAX_UNPACKED_BYTES} bytes")
     if not inflater.eof:
@@ -53,8 +50,8 @@ def _inflate(content: bytes) -> bytes:
 def _check(members: list[tarfile.TarInfo]) -> None:
     """Refuse what has no place in a source. No member may lie behind a link or a file, so that
     nothing can be written through one."""
-    if len(members) > MAX_MEMBERS:
-        raise ArchiveError(f"the packed source holds more than {MAX_MEMBERS} files")
+    if len(members) > MAX_SOURCE_FILES:
+        raise ArchiveError(f"the packed source holds more than {MAX_SOURCE_FILES} files")
     seen: dict[PurePosixPath, bool] = {}
     for member in members:
         path = PurePosixPath(member.name)

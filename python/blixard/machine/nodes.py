@@ -86,7 +86,7 @@ def remove(cluster: Cluster, index: int, command: RemoveNode) -> Step:
     if held:
         return cluster, Rejected(
             Code.NODE_HOLDS_VMS,
-            f"{node.name} still holds {len(held)} VMs: {', '.join(held[:5])}"
+            f"{node.name} still holds {_count(held)}: {', '.join(held[:5])}"
             + (" ..." if len(held) > 5 else ""),
             why="a VM is let go only by the report of its host that it has stopped",
             fixes=(Fix("stop them first", f"blixard vm stop {' '.join(held[:5])} --wait"),),
@@ -172,6 +172,10 @@ def _address_taken(cluster: Cluster, node: Node) -> Step | None:
                 fixes=(Fix("give this node another --bind or --advertise address"),),
             )
     return None
+
+
+def _count(names: list[str]) -> str:
+    return "1 VM" if len(names) == 1 else f"{len(names)} VMs"
 
 
 def _let_go(cluster: Cluster, node: Node, index: int) -> Cluster:

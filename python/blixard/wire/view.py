@@ -19,6 +19,7 @@ from blixard.v1 import blixard_pb2 as pb
 
 UNREACHABLE: Final = "unreachable"
 SILENT: Final = "silent"
+UNKNOWN: Final = "unknown"
 
 
 def as_of(status: LogStatus, *, linearizable: bool) -> pb.AsOf:
@@ -110,8 +111,8 @@ def _node(cluster: Cluster, status: LogStatus, node: Node) -> pb.Node:
 def _node_state(status: LogStatus, node: Node) -> str:
     if node.membership is not Membership.MEMBER:
         return node.membership.value
-    if status.is_leader and not status.hears(node.node_id):
-        return SILENT
+    if not status.hears(node.node_id):
+        return SILENT if status.is_leader else UNKNOWN
     return "ready" if node.incarnation > 0 else Membership.JOINING.value
 
 
