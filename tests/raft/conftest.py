@@ -3,7 +3,15 @@ from pathlib import Path
 
 import pytest
 
+from blixard.raft import store
 from raft.lab import Lab
+
+
+@pytest.fixture(autouse=True)
+def small_wal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little room in the WAL, so that journals are copied fast and a flipped bit finds its mark.
+    Writers in processes of their own have all of it."""
+    monkeypatch.setattr(store, "WAL_BYTES", 1)
 
 
 @pytest.fixture

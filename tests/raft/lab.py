@@ -97,6 +97,7 @@ class Lab:
     refusals: list[tuple[int, str]] = field(default_factory=list)
     sent: list[RaftEnvelope] = field(default_factory=list)
     wire: deque[RaftEnvelope] = field(default_factory=deque)
+    is_woken: bool = False
 
     def found(self, count: int) -> "Lab":
         """Found a cluster of `count` members, and wait for its leader."""
@@ -141,6 +142,7 @@ class Lab:
         except BaseException:
             store.close()
             raise
+        engine.wake = self._wake
         self.nodes[node_id] = Node(engine, machine, store)
         for other in self.nodes.values():
             if other.engine is not engine:
@@ -155,6 +157,9 @@ class Lab:
     def close(self) -> None:
         for node_id in list(self.nodes):
             self.crash(node_id)
+
+    def _wake(self) -> None:
+        self.is_woken = True
 
     def _send(self, receiver: int, address: str, envelope: RaftEnvelope) -> None:
         assert address == address_of(receiver)
@@ -172,9 +177,10 @@ class Lab:
     def settle(self) -> None:
         """Deliver and tick until nobody has anything to say."""
         for _ in range(1000):
+            self.is_woken = False
             for node in list(self.nodes.values()):
                 node.engine.tick()
-            if not self.wire:
+            if not self.wire and not self.is_woken:
                 return
             while self.wire:
                 self.deliver(self.wire.popleft())

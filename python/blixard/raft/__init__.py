@@ -6,5 +6,5 @@ Practice" (2014).
 
 A message from a peer goes through `transport`, `engine` and `guard` to `core` (pysyncobj,
 corrected), and changes the `journal`. At the end of the tick the journal commits to the `store`;
-after that the messages leave, and after that the callers are told.
+only after that the callers are told and the messages leave.
 """

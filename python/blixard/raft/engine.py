@@ -218,15 +218,18 @@ class RaftEngine:
         self.wake()
 
     def tick(self) -> None:
-        """Do what is due: elections, heartbeats, proposals, commits. Then make it durable, let the
-        messages leave, and tell the outcomes."""
+        """Do what is due: elections, heartbeats, proposals, commits. Then make it durable, tell the
+        outcomes, and let the messages leave."""
         self._enter()
         self._waiters.expire(self._clock())
         self._advance()
         if self._core.leads and len(self._core.members) == 1:
             # A majority of one: what is durable now is committed.
             self._advance()
+        assert self._journal.is_durable, "nothing leaves before it is durable"
         self._waiters.tell()
+        for letter in self._post.collect():
+            self._send(letter.receiver, letter.address, letter.envelope)
 
     def stop(self) -> None:
         """Tell all who wait that the outcome is unknown. The store is closed by its owner."""
@@ -243,20 +246,16 @@ class RaftEngine:
         library.lend_clock(self._clock)
 
     def _advance(self) -> None:
-        committed = self._journal.commit_index
         self._core.doTick()
         self._membership.advance()
         self._append_proposals()
         self._append_barrier()
         if self._core.leads:
-            self._core.replicate(heartbeat=self._journal.commit_index > committed)
+            self._core.replicate(heartbeat=False)
         applied_since = self._core.applied_index - self._journal.snapshot_index
         if applied_since >= self._timings.snapshot_entries:
             self._core.compact(keep=self._timings.snapshot_entries)
         self._journal.flush()
-        assert self._journal.is_durable, "nothing leaves before it is durable"
-        for letter in self._post.collect():
-            self._send(letter.receiver, letter.address, letter.envelope)
 
     def _append_proposals(self) -> None:
         proposals, self._proposals = self._proposals, []

@@ -19,6 +19,8 @@ from blixard.v1.raft_pb2 import SnapshotChunk
 
 APPENDS_AHEAD: Final = 16
 """So many appends may be unanswered."""
+NEWS_S: Final = 0.01
+"""What was committed meanwhile waits so long for the next append that could tell it as well."""
 
 Send = Callable[[int, Message | SnapshotChunk], None]
 
@@ -33,6 +35,9 @@ class Progress:
     probe_due_s: float = 0.0
     ahead: deque[int] = field(default_factory=deque)
     """The last index of each append that is not answered."""
+    told_commit: int = 0
+    told_s: float = 0.0
+    """What the last append said to be committed, and when it was sent."""
     transfer: Outgoing | None = None
     chunk_due_s: float = 0.0
 
@@ -128,18 +133,24 @@ class Replicator:
                 progress.probe_due_s = now_s + self._retry_s
                 self._send(member, self._append(progress, size_bytes=0))
         else:
-            self._send_entries(member, progress, heartbeat=heartbeat)
+            self._send_entries(member, progress, now_s, heartbeat=heartbeat)
 
-    def _send_entries(self, member: int, progress: Progress, *, heartbeat: bool) -> None:
+    def _send_entries(
+        self, member: int, progress: Progress, now_s: float, *, heartbeat: bool
+    ) -> None:
+        committed = self._journal.commit_index
         while (
             progress.next_index <= self._journal.last_index and len(progress.ahead) < APPENDS_AHEAD
         ):
             append = self._append(progress, size_bytes=BATCH_BYTES)
             progress.next_index = append.last_index + 1
             progress.ahead.append(append.last_index)
+            progress.told_commit, progress.told_s = committed, now_s
             self._send(member, append)
             heartbeat = False
-        if heartbeat:
+        is_news = committed > progress.told_commit and now_s - progress.told_s >= NEWS_S
+        if heartbeat or is_news:
+            progress.told_commit, progress.told_s = committed, now_s
             self._send(member, self._append(progress, size_bytes=0))
 
     def _append(self, progress: Progress, size_bytes: int) -> Append:

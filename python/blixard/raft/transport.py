@@ -28,6 +28,8 @@ QUEUE_BYTES: Final = 32 * 1024 * 1024
 
 _OPTIONS: Final = (
     ("grpc.max_send_message_length", 4 * 1024 * 1024),
+    # Peers are reached directly, whatever proxy the environment names for the web.
+    ("grpc.enable_http_proxy", 0),
     # A host that vanished answers no ping; without them its connection would look alive for long.
     ("grpc.keepalive_time_ms", 2_000),
     ("grpc.keepalive_timeout_ms", 2_000),
