@@ -255,7 +255,10 @@ class NixBuilder:
     async def _forget(self, name: str) -> None:
         files = (self._roots / name, self._logs / f"{name}.log", self._logs / f"{name}.log.1")
         for path in files:
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+            with contextlib.suppress(
+                OSError
+            ):  # a later daemon finds it again, and releases it then
+                await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
 def _output_path(attribute: str) -> str:

@@ -292,7 +292,7 @@ class ProcessUnits:
 
     def _forget(self, name: str) -> None:
         directory = self._directory / name
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # a later daemon finds it again, and forgets it then
             (directory / process_record.RECORD).replace(directory / process_record.DISCARDED)
 
 

@@ -43,13 +43,17 @@ class _Unit:
     stopping: asyncio.Task[None] | None = None
 
     @property
+    def is_stopping(self) -> bool:
+        return self.stopping is not None and not self.stopping.done()
+
+    @property
     def state(self) -> UnitState:
         state = self.facts.state
         if state is UnitState.EXITED and self.is_starting:
             state = UnitState.STARTING
         if state is UnitState.EXITED and self.detail is None:
             return UnitState.STOPPING
-        if state is not UnitState.EXITED and self.stopping is not None:
+        if state is not UnitState.EXITED and self.is_stopping:
             return UnitState.STOPPING
         return state
 
@@ -107,7 +111,7 @@ class SystemdUnits:
         unit = self._units.get(name)
         if unit is None or unit.state is UnitState.EXITED:
             return
-        if unit.stopping is None or (kill and not unit.is_killed):
+        if not unit.is_stopping or (kill and not unit.is_killed):
             if unit.stopping is not None:
                 unit.stopping.cancel()
             unit.is_killed = kill
@@ -177,9 +181,11 @@ class SystemdUnits:
 
     async def _tell_ending(self, name: str, unit: _Unit) -> None:
         await asyncio.sleep(_JOURNAL_S)
-        lines = await asyncio.to_thread(
-            self._last_lines, unit_name(name), unit.invocation, _CONSOLE_LINES
-        )
+        lines: Iterable[str] = []
+        with contextlib.suppress(OSError):  # what cannot be read is not shown
+            lines = await asyncio.to_thread(
+                self._last_lines, unit_name(name), unit.invocation, _CONSOLE_LINES
+            )
         console = tail(lines, _CONSOLE_LINES, _CONSOLE_BYTES)
         ending = unit.failure or unit.facts.ending
         if unit.gone.is_set():
@@ -239,7 +245,8 @@ class SystemdUnits:
     async def _forget(self, name: str) -> None:
         """A unit that ended by itself leaves units behind that are part of it, such as
         `microvm-set-booted@`, and its failure: the next start must find neither."""
-        await asyncio.to_thread(self._files.forget, name)
+        with contextlib.suppress(OSError):  # a later daemon finds it again, and forgets it then
+            await asyncio.to_thread(self._files.forget, name)
         with contextlib.suppress(BlixardError):  # out of reach, or it has not failed
             await self._bus.forget(name)
             await self._bus.call("StopUnit", unit_name(name), "replace")
