@@ -45,6 +45,8 @@ from blixard.wire.server import ClusterService, RaftService, Server
 STEP_EVERY_S: Final = 0.5
 """The longest pause between two steps of the agent; whatever changes wakes it earlier."""
 RETRY_S: Final = 1.0
+DEFECT: Final = "defect in a driver"
+"""How drivers tell the loop of a mistake of ours."""
 MICROVMS: Final = Path("/var/lib/microvms")
 """Where microvm.nix keeps VMs (its doc/src/conventions.md)."""
 
@@ -79,11 +81,23 @@ class Daemon:
         """Live until a signal says to stop, then let go of everything but the VMs."""
         living = asyncio.ensure_future(self._live())
         loop = asyncio.get_running_loop()
+        defects: list[BaseException] = []
+
+        def failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            loop.default_exception_handler(context)
+            if context["message"].startswith(DEFECT):
+                defects.append(context["exception"])
+                living.cancel()
+
+        loop.set_exception_handler(failed)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, living.cancel)
         try:
             await living
         except asyncio.CancelledError:
+            if defects:
+                # What a driver was about to do is lost; a new daemon begins from what it sees.
+                raise defects[0] from None
             _log.info("stopped; VMs of this node go on running")
 
     async def _live(self) -> None:

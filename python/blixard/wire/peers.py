@@ -76,3 +76,5 @@ async def submit_report(address: str, node_id: int, entry: bytes) -> Outcome | U
             return codec.decode_outcome(answer.outcome)
     except grpc.aio.AioRpcError as failed:
         return Unavailable(f"the leader at {address} did not decide: {failed.details()}")
+    except codec.DecodeError as error:
+        return Unavailable(f"the leader at {address} answered what is not understood: {error}")
