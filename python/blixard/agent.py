@@ -147,8 +147,8 @@ class Agent:
             return
         builds = self._builder.seen()
         assert self._fresh_index is not None
-        me, life, session = self._me.node_id, known.incarnation, self._fresh_index
-        for action in decide.node(cluster, me, life, session, units, builds):
+        me = decide.Me(known.node_id, known.incarnation, self._fresh_index)
+        for action in decide.node(cluster, me, units, builds):
             self._act(action)
 
     def _act(self, action: decide.Action) -> None:

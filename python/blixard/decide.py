@@ -6,7 +6,7 @@ them again changes nothing, and a missed event costs one step.
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from blixard import scheduler
 from blixard.commands import (
@@ -19,7 +19,6 @@ from blixard.commands import (
 from blixard.model import (
     DEFAULT_GRACE_MS,
     Cluster,
-    Holder,
     Membership,
     PackedSource,
     Reason,
@@ -144,27 +143,29 @@ def _membership(cluster: Cluster, me: int, members: AbstractSet[int]) -> Iterato
 # --- a node -------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Me:
+    """A node in its present life, and the session in which it reports."""
+
+    node_id: int
+    incarnation: int
+    session: int
+
+
 def node(
-    cluster: Cluster,
-    me: int,
-    incarnation: int,
-    session: int,
-    units: Mapping[str, SeenUnit],
-    builds: Mapping[str, SeenBuild],
+    cluster: Cluster, me: Me, units: Mapping[str, SeenUnit], builds: Mapping[str, SeenBuild]
 ) -> Iterator[Action]:
-    """What node `me` does in this life, given the units and builds it sees on its host. Its reports
-    carry `session`."""
+    """What a node does, given the units and builds it sees on its host."""
     for name in sorted({*cluster.vms, *units, *builds}):
         vm = cluster.vms.get(name)
         mine = (
             vm is not None
             and vm.holder is not None
-            and vm.holder.node_id == me
-            and vm.holder.incarnation == incarnation
+            and vm.holder.node_id == me.node_id
+            and vm.holder.incarnation == me.incarnation
         )
         if vm is not None and mine:
-            for action in _held(cluster, vm, units.get(name), builds.get(name)):
-                yield replace(action, session=session) if isinstance(action, ReportVm) else action
+            yield from _held(cluster, me, vm, units.get(name), builds.get(name))
         else:
             yield from _not_held(name, units.get(name), builds.get(name), known=vm is not None)
 
@@ -188,60 +189,64 @@ def _not_held(
 
 
 def _held(
-    cluster: Cluster, vm: Vm, unit: SeenUnit | None, build: SeenBuild | None
+    cluster: Cluster, me: Me, vm: Vm, unit: SeenUnit | None, build: SeenBuild | None
 ) -> Iterator[Action]:
     assert vm.holder is not None
     if vm.release is not None:
-        yield from _released(vm, unit, build)
+        yield from _released(me, vm, unit, build)
     elif unit is None:
-        yield from _realise(cluster, vm, vm.holder, build)
+        yield from _realise(cluster, me, vm, vm.holder.epoch, build)
     elif (unit.uid, unit.epoch) != (vm.uid, vm.holder.epoch):
         yield _end(vm.name, unit)
     else:
-        yield from _watched(vm, vm.holder, unit)
+        yield from _watched(me, vm, unit)
 
 
-def _released(vm: Vm, unit: SeenUnit | None, build: SeenBuild | None) -> Iterator[Action]:
+def _released(me: Me, vm: Vm, unit: SeenUnit | None, build: SeenBuild | None) -> Iterator[Action]:
     """The VM is to be given up: end the build, stop the unit, and only then report it gone."""
     assert vm.release is not None
     if build is not None and build.state is BuildState.BUILDING:
         yield CancelBuild(vm.name)
     elif unit is None or unit.state is UnitState.EXITED:
-        yield _report(vm, State.STOPPED, vm.reason)
+        yield _report(me, vm, State.STOPPED, vm.reason)
     else:
         yield Stop(vm.name, vm.release.grace_ms, vm.release.kill)
 
 
-def _realise(cluster: Cluster, vm: Vm, holder: Holder, build: SeenBuild | None) -> Iterator[Action]:
+def _realise(
+    cluster: Cluster, me: Me, vm: Vm, epoch: int, build: SeenBuild | None
+) -> Iterator[Action]:
     """No unit yet: build the runner, then start it."""
-    if build is None or build.epoch != holder.epoch:
+    if build is None or build.epoch != epoch:
         source = vm.spec.source
         content = cluster.sources[source.digest] if isinstance(source, PackedSource) else b""
-        yield Build(vm.name, holder.epoch, source, content)
+        yield Build(vm.name, epoch, source, content)
         return
     match build.state:
         case BuildState.BUILDING:
             reason = Reason("building", build.line or "build begun")
             if (vm.state, vm.reason) != (State.BUILDING, reason):
-                yield _report(vm, State.BUILDING, reason)
+                yield _report(me, vm, State.BUILDING, reason)
         case BuildState.FAILED:
             assert build.reason is not None
-            yield _report(vm, State.FAILED, build.reason)
+            yield _report(me, vm, State.FAILED, build.reason)
         case BuildState.BUILT:
             assert build.runner is not None
             if vm.state is State.STARTING and vm.runner == build.runner:
-                yield Start(vm.name, vm.uid, holder.epoch, build.runner)
+                yield Start(vm.name, vm.uid, epoch, build.runner)
             else:
-                yield _report(vm, State.STARTING, Reason("built", "starts its unit"), build.runner)
+                yield _report(
+                    me, vm, State.STARTING, Reason("built", "starts its unit"), build.runner
+                )
 
 
-def _watched(vm: Vm, holder: Holder, unit: SeenUnit) -> Iterator[Action]:
+def _watched(me: Me, vm: Vm, unit: SeenUnit) -> Iterator[Action]:
     """The unit of this very placement exists: tell the cluster what became of it."""
     settled = unit.state is UnitState.ACTIVE and unit.active_ms >= SETTLE_MS
     if unit.state is UnitState.EXITED:
-        yield _report(vm, State.FAILED, Reason("guest-exited", unit.detail))
+        yield _report(me, vm, State.FAILED, Reason("guest-exited", unit.detail))
     elif settled and vm.state is not State.RUNNING:
-        yield _report(vm, State.RUNNING, Reason("active", f"runs on node-{holder.node_id}"))
+        yield _report(me, vm, State.RUNNING, Reason("active", f"runs on node-{me.node_id}"))
 
 
 def _end(name: str, unit: SeenUnit) -> Action:
@@ -250,15 +255,15 @@ def _end(name: str, unit: SeenUnit) -> Action:
     return Stop(name, DEFAULT_GRACE_MS, kill=False)
 
 
-def _report(vm: Vm, state: State, reason: Reason, runner: str | None = None) -> ReportVm:
+def _report(me: Me, vm: Vm, state: State, reason: Reason, runner: str | None = None) -> ReportVm:
     assert vm.holder is not None
     return ReportVm(
         name=vm.name,
         uid=vm.uid,
-        node_id=vm.holder.node_id,
-        incarnation=vm.holder.incarnation,
+        node_id=me.node_id,
+        incarnation=me.incarnation,
         epoch=vm.holder.epoch,
-        session=0,
+        session=me.session,
         state=state,
         reason=reason,
         runner=runner,

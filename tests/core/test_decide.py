@@ -57,6 +57,8 @@ def node_of(node_id: int, membership: Membership = Membership.MEMBER) -> Node:
     )
 
 
+ME = decide.Me(1, 11, 12)
+
 VM = Vm(
     name="web",
     uid=20,
@@ -222,7 +224,7 @@ def test_a_vm_that_this_node_holds(
 ) -> None:
     units = {"web": seen} if seen is not None else {}
     builds = {"web": built} if built is not None else {}
-    assert list(decide.node(cluster_of(vm), 1, 11, 12, units, builds)) == actions
+    assert list(decide.node(cluster_of(vm), ME, units, builds)) == actions
 
 
 NOT_MINE = [
@@ -240,7 +242,7 @@ def test_a_vm_that_this_node_does_not_hold(vm: Vm | None) -> None:
     def actions(seen: SeenUnit | None, built: SeenBuild | None) -> list[decide.Action]:
         units = {"web": seen} if seen is not None else {}
         builds = {"web": built} if built is not None else {}
-        return list(decide.node(cluster, 1, 11, 12, units, builds))
+        return list(decide.node(cluster, ME, units, builds))
 
     kept: list[decide.Action] = [] if vm is not None else [ReleaseBuild("web")]
     assert actions(None, None) == []
@@ -255,13 +257,13 @@ def test_a_vm_that_this_node_does_not_hold(vm: Vm | None) -> None:
 def test_a_packed_source_brings_its_content() -> None:
     source = packed(CONTENTS[0])
     vm = replace(VM, spec=replace(VM.spec, source=source))
-    actions = list(decide.node(cluster_of(vm), 1, 11, 12, {}, {}))
+    actions = list(decide.node(cluster_of(vm), ME, {}, {}))
     assert actions == [Build("web", 30, source, CONTENTS[0])]
 
 
 def test_actions_come_in_the_order_of_names() -> None:
     stray = {"z": ACTIVE, "a": ACTIVE}
-    actions = list(decide.node(cluster_of(VM), 1, 11, 12, stray, {"m": BUILT}))
+    actions = list(decide.node(cluster_of(VM), ME, stray, {"m": BUILT}))
     assert [action.name for action in actions] == ["a", "m", "web", "z"]
 
 
