@@ -317,6 +317,16 @@ def test_the_socket_is_for_its_group_and_a_used_port_is_named(
             with pytest.raises(BlixardError, match="in use") as caught:
                 await first.start(bind, tmp_path / "first.sock")
         assert caught.value.code is Code.ADDRESS_IN_USE
+        precious = tmp_path / "notes"
+        precious.write_text("kept")
+        for taken_path in (precious, served.socket):
+            other = Server(
+                ClusterService(node, Outsider(), no_raft, FixedLocker()), RaftService(node)
+            )
+            with pytest.raises(BlixardError, match="cannot listen on"):
+                await other.start("127.0.0.1:0", taken_path)
+        assert precious.read_text() == "kept"
+        assert served.socket.is_socket()
         with pytest.raises(BlixardError, match="cannot listen on"):
             await second.start("127.0.0.1:0", tmp_path / ("long" * 40) / "second.sock")
 

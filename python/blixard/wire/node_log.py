@@ -1,7 +1,9 @@
 """The log as the services use it: callbacks become awaitables, and refusals become exceptions."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
+from typing import Final
 
 from blixard.commands import (
     Command,
@@ -16,6 +18,8 @@ from blixard.model import (
 )
 from blixard.ports import Log, Unavailable
 from blixard.wire.status import Refused
+
+LOOK_EVERY_S: Final = 0.2
 
 
 class NodeLog:
@@ -60,7 +64,9 @@ class NodeLog:
         try:
             async with asyncio.timeout(timeout_s):
                 while not holds():
-                    await self._changed.wait()
+                    # Who leads changes without an entry, so look now and then as well.
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._changed.wait(), LOOK_EVERY_S)
         except TimeoutError:
             return False
         return True

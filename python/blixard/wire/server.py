@@ -1,5 +1,6 @@
 """The gRPC server of a node: one TCP port for peers and clients, one Unix socket for the host."""
 
+import socket as sockets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -26,14 +27,21 @@ _OPTIONS: Final = (
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     # Peers ping idle connections to notice a host that is gone.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
 )
 
 
 def _make_way(socket: Path) -> None:
-    """Remove what an earlier daemon left; the lock on the data directory shows that it is gone."""
+    """Remove the socket that an earlier daemon left. Raises `OSError` for anything else there."""
     socket.parent.mkdir(parents=True, exist_ok=True)
-    socket.unlink(missing_ok=True)
+    if not socket.exists():
+        return
+    if not socket.is_socket():
+        raise FileExistsError("it is there already, and is no socket")
+    with sockets.socket(sockets.AF_UNIX) as caller:
+        if caller.connect_ex(str(socket)) == 0:
+            raise FileExistsError("another daemon listens on it")
+    socket.unlink()
 
 
 def _open_to_group(socket: Path) -> None:
