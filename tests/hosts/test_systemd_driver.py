@@ -131,16 +131,17 @@ def test_a_vm_is_started_and_gracefully_stopped(console: Console) -> None:
     machine.fail("systemctl is-active microvm@my-vm.service")
 
 
+# journald may not know whose words they were if the process is gone when it reads them.
 @pytest.mark.parametrize(
     ("script", "detail"),
     [
-        ("echo up; exit 3", "exited with status 3\nup"),
+        ("echo up; sleep 0.5; exit 3", "exited with status 3\nup"),
         ("kill -9 $$", "killed by signal 9 (SIGKILL)"),
         (
-            r"printf '\033[2J\033[31mpanic\033[0m \377\n'; exit 1",
+            r"printf '\033[2J\033[31mpanic\033[0m \377\n'; sleep 0.5; exit 1",
             "exited with status 1\npanic \ufffd",
         ),
-        ("seq 1 30", "exited with status 0\n" + "\n".join(map(str, range(11, 31)))),
+        ("seq 1 30; sleep 0.5", "exited with status 0\n" + "\n".join(map(str, range(11, 31)))),
     ],
     ids=["status", "signal", "escape-codes", "long"],
 )
