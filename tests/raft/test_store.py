@@ -1,10 +1,6 @@
 """The journal on disk: what is acknowledged stays, and what is damaged is noticed."""
 
 import shutil
-import signal
-import subprocess
-import sys
-from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -16,8 +12,6 @@ from blixard.raft.recovery import Identity, bootstrap, identity_of, join, recove
 from blixard.raft.store import SLOT_DISTANCE, Batch, CorruptJournal, SqliteStore
 from blixard.raft.wire import Entry
 from raft.lab import Lab, MemoryStore
-
-KILLS = 8
 
 
 def write(directory: Path, *, entries: int, snapshot: bool = False) -> SqliteStore:
@@ -236,26 +230,3 @@ def test_a_disk_that_fails_lets_nothing_leave() -> None:
         engine.tick()
     assert told == []
     assert lab.sent == []
-
-
-def test_kill_at_any_moment_loses_nothing_acknowledged(tmp_path: Path) -> None:
-    directory = tmp_path / "a"
-    store = SqliteStore(directory)
-    bootstrap(store, "c1", 1, "10.0.0.1:7001")
-    store.close()
-    random = Random(5)
-    acknowledged: list[int] = []
-    for round_number in range(KILLS):
-        first = round_number * 1_000_000
-        command = [sys.executable, str(Path(__file__).with_name("writer.py")), str(directory)]
-        with subprocess.Popen([*command, str(first)], stdout=subprocess.PIPE, text=True) as writer:
-            assert writer.stdout is not None
-            wanted = random.randrange(1, 300)
-            acknowledged.extend(int(line) for line in islice(writer.stdout, wanted))
-            writer.send_signal(signal.SIGKILL)
-            acknowledged.extend(int(line) for line in writer.stdout.read().split())
-        store = SqliteStore(directory)
-        entries = {entry.data[1:] for entry in recover(store, 1)[1:]}
-        store.close()
-        assert {b"%d" % number for number in acknowledged} <= entries
-    assert len(acknowledged) > KILLS
