@@ -1,0 +1,1 @@
+"""Sabotages of the rules of consensus."""
