@@ -1,12 +1,17 @@
 """The journal on disk: what is acknowledged stays, and what is damaged is noticed."""
 
+import errno
+import os
+import resource
 import shutil
+import sqlite3
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from blixard.errors import BlixardError
+from blixard.errors import BlixardError, Code
+from blixard.raft import store as stores
 from blixard.raft.journal import Journal
 from blixard.raft.recovery import Identity, bootstrap, identity_of, join, recover
 from blixard.raft.store import SLOT_DISTANCE, Batch, CorruptJournal, SqliteStore
@@ -206,6 +211,78 @@ def test_an_unusable_directory_is_told(tmp_path: Path) -> None:
     with pytest.raises(BlixardError, match="cannot be used") as raised:
         SqliteStore(tmp_path / "file" / "a")
     assert raised.value.remedy
+
+
+def test_a_disk_that_fails_is_not_called_damage(tmp_path: Path) -> None:
+    """Else its owner would be told to empty the data directory."""
+    write(tmp_path / "a", entries=30).close()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(BlixardError, match="disk I/O error") as raised:
+            reopen(tmp_path / "a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert raised.value.code is Code.DATA_UNUSABLE
+    assert raised.value.remedy.startswith("look at the disk")
+    reopen(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (sqlite3.SQLITE_BUSY, Code.DATA_UNUSABLE),
+        (sqlite3.SQLITE_CANTOPEN, Code.DATA_UNUSABLE),
+        (sqlite3.SQLITE_FULL, Code.DATA_UNUSABLE),
+        (sqlite3.SQLITE_IOERR | 5 << 8, Code.DATA_UNUSABLE),
+        (sqlite3.SQLITE_CORRUPT, Code.DATA_CORRUPT),
+        (sqlite3.SQLITE_READONLY, Code.DATA_CORRUPT),
+        (sqlite3.SQLITE_ERROR, Code.DATA_CORRUPT),
+    ],
+)
+def test_each_error_of_sqlite_says_whether_the_data_is_damaged(kind: int, code: Code) -> None:
+    error = sqlite3.DatabaseError("the reason")
+    error.sqlite_errorcode = kind
+    failure = stores._failure(error)
+    assert failure.code is code
+    assert "the reason" in failure.message
+
+
+def test_damage_that_sqlite_cannot_put_in_words_is_damage(tmp_path: Path) -> None:
+    write(tmp_path / "a", entries=30).close()
+    path = tmp_path / "a" / "raft.db"
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE log", b"CREATE TAB\xccE log"))
+    for _ in range(2):
+        with pytest.raises(CorruptJournal, match="utf-8"):
+            reopen(tmp_path / "a")
+
+
+def test_damage_that_is_met_by_a_write_is_damage(tmp_path: Path) -> None:
+    write(tmp_path / "a", entries=30).close()
+    database = sqlite3.connect(tmp_path / "a" / "raft.db")
+    (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'head'").fetchone()
+    database.close()
+    flip(tmp_path / "a" / "raft.db", (page - 1) * 4096 + 1)
+    damaged = SqliteStore(tmp_path / "a")
+    journal = recover(damaged, 1)
+    journal.setCurrentTerm(3, 1)
+    with pytest.raises(CorruptJournal, match="malformed"):
+        journal.flush()
+    damaged.close()
+
+
+def test_marks_that_cannot_be_read_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    kept = write(tmp_path / "a", entries=30)
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(BlixardError, match="Input/output error") as raised:
+        recover(kept, 1)
+    assert raised.value.code is Code.DATA_UNUSABLE
+    kept.close()
 
 
 def test_a_disk_that_fails_lets_nothing_leave() -> None:

@@ -61,15 +61,18 @@ class Store(Protocol):
     """Durable memory for one node's journal. Every write is durable when the call returns."""
 
     def load(self) -> Stored | None:
-        """All that was committed; None if nothing ever was. Raises `CorruptJournal`."""
+        """All that was committed; None if nothing ever was. Raises `CorruptJournal`, and
+        `BlixardError` if the disk fails."""
         ...
 
     def commit(self, batch: Batch) -> None:
-        """Write all of `batch` or nothing. Raises `BlixardError`."""
+        """Write all of `batch` or nothing. Raises `BlixardError`, and `CorruptJournal` if damage
+        is in the way."""
         ...
 
     def read_marks(self) -> list[bytes]:
-        """The two high-water marks, as they are found; empty if none was ever written."""
+        """The two high-water marks, as they are found; empty if none was ever written. Raises
+        `BlixardError` if the disk fails."""
         ...
 
     def write_mark(self, slot: int, mark: bytes) -> None:
@@ -89,6 +92,16 @@ SLOT_DISTANCE: Final = 4096
 WAL_BYTES: Final = 4 * 1024 * 1024
 """SQLite checkpoints a WAL of 1,000 pages of 4 KiB."""
 
+_SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite raises: its messages quote what it found, which need not be text."""
+_NOT_THE_DATA: Final = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+}
+"""Errors that say nothing about what is kept: the disk, or another process, is in the way."""
+
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS head (id INTEGER PRIMARY KEY CHECK (id = 1), data BLOB) STRICT;
 CREATE TABLE IF NOT EXISTS snapshot (id INTEGER PRIMARY KEY CHECK (id = 1), data BLOB) STRICT;
@@ -107,8 +120,8 @@ class SqliteStore:
     """
 
     def __init__(self, directory: Path) -> None:
-        """Open or create the store. Raises `BlixardError` if the directory is unusable or in use,
-        and `CorruptJournal` if the database cannot be opened."""
+        """Open or create the store. Raises `BlixardError` if the disk fails, or the directory is
+        unusable or in use, and `CorruptJournal` if the database is damaged."""
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._marks = os.open(directory / "raft.mark", os.O_RDWR | os.O_CREAT, 0o600)
@@ -134,9 +147,9 @@ class SqliteStore:
             ) from error
         try:
             self._database = _open(directory / "raft.db")
-        except sqlite3.DatabaseError as error:
+        except _SQLITE_ERRORS as error:
             os.close(self._marks)
-            raise CorruptJournal(f"{directory / 'raft.db'}: {error}") from error
+            raise _failure(error) from error
 
     def load(self) -> Stored | None:
         try:
@@ -144,8 +157,8 @@ class SqliteStore:
             snapshots = self._database.execute("SELECT data FROM snapshot").fetchall()
             rows = self._database.execute("SELECT idx, term, data, chain FROM log ORDER BY idx")
             stored_rows = rows.fetchall()
-        except sqlite3.DatabaseError as error:
-            raise CorruptJournal(str(error)) from error
+        except _SQLITE_ERRORS as error:
+            raise _failure(error) from error
         if not heads and not snapshots and not stored_rows:
             return None
         if not heads:
@@ -163,13 +176,16 @@ class SqliteStore:
                 run("INSERT OR REPLACE INTO snapshot VALUES (1, ?)", (batch.snapshot,))
             run("INSERT OR REPLACE INTO head VALUES (1, ?)", (batch.head,))
             run("COMMIT")
-        except sqlite3.Error as error:
-            raise _unwritable(error) from error
+        except _SQLITE_ERRORS as error:
+            raise _failure(error) from error
 
     def read_marks(self) -> list[bytes]:
-        if os.fstat(self._marks).st_size == 0:
-            return []
-        return [os.pread(self._marks, SLOT_BYTES, slot * SLOT_DISTANCE) for slot in (0, 1)]
+        try:
+            if os.fstat(self._marks).st_size == 0:
+                return []
+            return [os.pread(self._marks, SLOT_BYTES, slot * SLOT_DISTANCE) for slot in (0, 1)]
+        except OSError as error:
+            raise _failure(error) from error
 
     def write_mark(self, slot: int, mark: bytes) -> None:
         assert slot in (0, 1)
@@ -178,7 +194,7 @@ class SqliteStore:
             os.pwrite(self._marks, mark.ljust(SLOT_BYTES, b"\0"), slot * SLOT_DISTANCE)
             os.fdatasync(self._marks)
         except OSError as error:
-            raise _unwritable(error) from error
+            raise _failure(error) from error
 
     def close(self) -> None:
         self._database.close()
@@ -194,7 +210,7 @@ def _open(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA cell_size_check=ON")
         database.executescript(_SCHEMA)
         _make_room(database)
-    except sqlite3.DatabaseError:
+    except _SQLITE_ERRORS:
         database.close()
         raise
     return database
@@ -212,9 +228,14 @@ def _make_room(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
 
-def _unwritable(error: Exception) -> BlixardError:
-    return BlixardError(
-        f"the journal cannot be written: {error}",
-        remedy="look at the disk: is it full, or failing? Then start the node again",
-        code=Code.DATA_UNUSABLE,
-    )
+def _failure(error: Exception) -> BlixardError:
+    """What an error of SQLite or of the system means for this node."""
+    # The low byte is the kind of error (sqlite.org/rescode.html, "Extended Result Codes").
+    kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if isinstance(error, OSError) or kind in _NOT_THE_DATA:
+        return BlixardError(
+            f"the journal cannot be used: {error}",
+            remedy="look at the disk: is it full, or failing? Then start the node again",
+            code=Code.DATA_UNUSABLE,
+        )
+    return CorruptJournal(str(error))
