@@ -87,11 +87,15 @@ ROOMS = {
     "admission": Room(NOUNS | {"v1"}),
     "notify": Room(LAW, names("systemd")),
     "demo": Room(NOUNS),
+    # The shipped engine, law and agent over simulated ports: not one driver among them.
+    "sim": Room(
+        SEAM | names("admission agent decide raft scheduler v1"), names("google msgspec pysyncobj")
+    ),
     # Of wire, the client's half.
     "cli": Room(
         NOUNS | {"config"},
         names("click"),
-        lazily=names("daemon demo v1 wire.checks wire.client wire.request_id wire.status"),
+        lazily=names("daemon demo sim v1 wire.checks wire.client wire.request_id wire.status"),
     ),
     "daemon": Room(SEAM | names("admission agent config drivers notify raft v1 wire")),
     "__main__": Room(names("cli")),

@@ -1,0 +1,83 @@
+"""The person who looks after the hosts: replaces damaged journals, and lets nodes leave and join.
+
+A node whose journal is damaged, or that was wiped, comes back only as a new member: it is removed,
+its data directory is emptied, and it is started again.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from blixard.commands import RemoveNode
+from blixard.errors import Code
+from blixard.model import Accepted, Rejected
+from blixard.sim.network import OUTSIDE
+
+if TYPE_CHECKING:
+    from blixard.sim.host import Host
+    from blixard.sim.node import Node
+    from blixard.sim.world import World
+
+LOOK_US: Final = 2_000_000
+CALL_MS: Final = 5_000
+NEEDS_A_PERSON: Final = frozenset({Code.DATA_CORRUPT, Code.NODE_TAKEN, Code.NOT_A_MEMBER})
+"""Ways for a daemon to end that starting it again does not mend."""
+
+
+class Administrator:
+    """Looks at all hosts every two seconds."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._asked: set[int] = set()
+        world.later(LOOK_US, self._look)
+
+    def _look(self) -> None:
+        self._world.later(LOOK_US, self._look)
+        for host in self._world.hosts.values():
+            if host.node is None and host.verdict in NEEDS_A_PERSON:
+                self._care_for(host)
+
+    def _care_for(self, host: "Host") -> None:
+        known = self._world.checks.canon.cluster.nodes.get(host.node_id)
+        if known is None:
+            self._begin_anew(host)
+        elif host.node_id not in self._asked:
+            self._asked.add(host.node_id)
+            self.remove(host.node_id, lambda _: self._asked.discard(host.node_id))
+
+    def _begin_anew(self, host: "Host") -> None:
+        if host.is_unfit:
+            self._world.bit("replaced")
+        host.wipe()
+        host.is_unfit = False
+        host.verdict = None
+        host.start()
+
+    def remove(self, node_id: int, done: Callable[[Any], None]) -> None:
+        """`blixard cluster leave --node`: asked of a node that may lead; not repeated here."""
+        leaders = [
+            host.node_id
+            for host in self._world.hosts.values()
+            if host.node is not None and host.node.is_open and host.node.engine.leads
+        ]
+        if not leaders:
+            done(None)
+            return
+
+        def serve(node: "Node", reply: Callable[[Any], None]) -> None:
+            if node.is_open and node.engine.leads and len(node.engine.journal.members()) > 2:
+                node.log.propose(RemoveNode(node_id), reply)
+            else:
+                reply(None)
+
+        def told(outcome: Any) -> None:
+            match outcome:
+                case Accepted():
+                    self._world.bit("node-removed")
+                    self._world.trace.note("operator", f"removes node-{node_id}")
+                case Rejected():
+                    self._world.trace.note("operator", f"cannot: {outcome.message}")
+            done(outcome)
+
+        leader = self._world.random.choice(leaders)
+        self._world.network.call(OUTSIDE, leader, serve, told, CALL_MS)

@@ -1,0 +1,40 @@
+"""What goes wrong with builds and guests, and with what runs them."""
+
+from typing import TYPE_CHECKING
+
+from blixard.ports import UnitState
+
+if TYPE_CHECKING:
+    from blixard.sim.faults import Faults
+
+
+def build_failure(faults: "Faults") -> None:
+    faults.host().hypervisor.failing_builds += 1
+
+
+def build_hang(faults: "Faults") -> None:
+    faults.host().hypervisor.hanging_builds += 1
+
+
+def start_failure(faults: "Faults") -> None:
+    faults.host().hypervisor.failing_starts += 1
+
+
+def vm_crash(faults: "Faults") -> None:
+    hosts = list(faults.world.hosts.values())
+    faults.random.shuffle(hosts)
+    for host in hosts:
+        active = [n for n, p in host.hypervisor.processes.items() if p.state is UnitState.ACTIVE]
+        if active:
+            host.hypervisor.crash_guest(faults.random.choice(active))
+            faults.world.bit("vm-crash")
+            return
+
+
+def driver_hang(faults: "Faults") -> None:
+    hypervisor = faults.host().hypervisor
+    if faults.random.random() < 0.3:
+        hypervisor.hanging_starts += 1
+    else:
+        seconds = faults.random.uniform(1, 20)
+        hypervisor.blind_until_us = faults.world.now_us + int(seconds * 1e6)

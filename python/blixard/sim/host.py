@@ -1,0 +1,168 @@
+"""A simulated host: power, clock, disk and VMs, and the daemon that runs on it or does not."""
+
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from blixard.errors import BlixardError, Code
+from blixard.model import Capacity
+from blixard.sim.administrator import NEEDS_A_PERSON
+from blixard.sim.disk import Disk, PowerCut
+from blixard.sim.hypervisor import Hypervisor
+from blixard.sim.node import Node
+
+if TYPE_CHECKING:
+    from blixard.sim.world import World
+
+RESTART_US: Final = 1_000_000
+"""systemd starts the daemon again after a second (RestartSec of the unit)."""
+EPOCH_MS: Final = 1_800_000_000_000
+"""The wall clock at the beginning of every history."""
+
+
+class Host:
+    """One machine. It can be on while its daemon is dead, paused or slow."""
+
+    def __init__(self, world: "World", node_id: int, *, release: int) -> None:
+        self.world = world
+        self.node_id = node_id
+        self.release = release
+        """Which release of Blixard is installed: 2 has a changed rule, see `releases`."""
+        self.capacity = Capacity(8, 8_192)
+        self.hypervisor = Hypervisor(world, node_id)
+        self.disk = Disk(
+            random=Random(f"disk {world.plan.seed} {node_id}"),
+            fsync_us=world.plan.fsync_us,
+            bit=world.bit,
+            committed=lambda batch: world.checks.committed(self, batch),
+        )
+        self.node: Node | None = None
+        self.is_on = True
+        self.wipes = 0
+        self.is_unfit = False
+        """Its journal is damaged or gone: it counts for nothing until it is a new member."""
+        self.verdict: Code | None = None
+        """Why the daemon ended by itself, if a person has to look at that."""
+        self.rate = 1.0
+        """How fast its clock runs."""
+        self.wall_offset_ms = 0
+        self.boot_us = 0
+        self.paused_until_us = 0
+        self.busy_until_us = 0
+        self.slowness = 1.0
+        self.fuse: tuple[str, int] | None = None
+        """Die at the n-th moment from now whose kind begins so: `message` or `journal`."""
+
+    @property
+    def name(self) -> str:
+        return f"node-{self.node_id}"
+
+    @property
+    def join_id(self) -> str:
+        """The identity of its data directory."""
+        return f"join-{self.node_id}.{self.wipes}"
+
+    @property
+    def birth(self) -> int:
+        """What its journal draws when it begins anew."""
+        return self.node_id * 1_000 + self.wipes + 1
+
+    # --- ports.Clock ----------------------------------------------------------------------------
+
+    def monotonic_s(self) -> float:
+        """Never set, and not exact."""
+        return (self.world.now_us - self.boot_us) * self.rate / 1e6
+
+    def boot_ms(self) -> int:
+        return int(self.monotonic_s() * 1000)
+
+    def wall_ms(self) -> int:
+        return EPOCH_MS + self.world.now_us // 1000 + self.wall_offset_ms
+
+    # --- the daemon -----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the daemon, if the host is on and it does not run."""
+        if not self.is_on or self.node is not None or self.verdict in NEEDS_A_PERSON:
+            return
+        self.busy_until_us = self.paused_until_us = 0
+        self.node = node = Node(self)
+        self.world.trace.note(self.name, "starts")
+        node.enter(node.begin)
+
+    def stop(self, why: str, *, again: bool = True) -> None:
+        """The daemon is gone at once; systemd starts it again if `again`."""
+        if self.node is None:
+            return
+        self.world.trace.note(self.name, f"is gone: {why}")
+        self.node.is_dead = True
+        self.node = None
+        self.fuse = None
+        self.hypervisor.changed = lambda: None
+        self.hypervisor.forget_builds()
+        if again:
+            self.world.later(RESTART_US, self.start)
+
+    def wipe(self) -> None:
+        """Its data directory is emptied."""
+        self.disk.wipe()
+        self.wipes += 1
+
+    def lose_power(self) -> None:
+        """The host is off, with all that ran on it."""
+        self.stop("no power", again=False)
+        self.hypervisor.lose_power()
+        self.is_on = False
+
+    def switch_on(self) -> None:
+        self.is_on = True
+        self.boot_us = self.world.now_us
+        self.start()
+
+    def enter(self, node: Node, act: Callable[[], object]) -> None:
+        """Let the daemon act, as soon as it can. Whatever it raises ends it."""
+        if node.is_dead:
+            return
+        now_us = self.world.now_us
+        awake_us = max(self.paused_until_us, self.busy_until_us)
+        if awake_us > now_us:
+            if self.paused_until_us > now_us:
+                self.world.bit("pause")
+            self.world.at(awake_us, lambda: self.enter(node, act))
+            return
+        try:
+            act()
+        except PowerCut as cut:
+            self.world.bit(f"crash-at-{cut.args[0]}")
+            self.stop(f"died at {cut.args[1]}")
+        except BlixardError as error:
+            self._failed(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the process would be gone
+            self.world.checks.fail_stop(self, error)
+            self.stop(f"{type(error).__name__}: {error}")
+        if self.slowness > 1 and not node.is_dead:
+            self.world.bit("slow-node")
+            self.spend(int(1_000 * self.slowness))
+
+    def _failed(self, error: BlixardError) -> None:
+        """The daemon ends with a message; a person or systemd may start it again."""
+        self.world.checks.ended(self, error)
+        self.verdict = error.code
+        self.stop(f"{error.code.label} {error.message}")
+
+    # --- what the disk asks ---------------------------------------------------------------------
+
+    def point(self, kind: str) -> None:
+        """A moment between two steps. Raises `PowerCut` if the fuse says so."""
+        if self.fuse is None or not kind.startswith(self.fuse[0]):
+            return
+        wanted, count = self.fuse
+        if count > 1:
+            self.fuse = wanted, count - 1
+            return
+        self.fuse = None
+        raise PowerCut(kind.partition(",")[0], kind)
+
+    def spend(self, us: int) -> None:
+        """Time passes on this host before it does anything else."""
+        self.busy_until_us = max(self.busy_until_us, self.world.now_us) + us

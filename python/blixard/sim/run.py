@@ -1,0 +1,228 @@
+"""One simulated history: a safety phase with faults, then a liveness phase without new ones.
+
+In the liveness phase a quorum is healed, whatever else is broken stays so for good, and the cluster
+must come to run what it was told to (TigerBeetle's simulator ends its histories so).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+from unittest.mock import patch
+
+from blixard import machine
+from blixard.machine.vms import free_capacity
+from blixard.model import Membership, State, Vm, Wanted
+from blixard.ports import UnitState
+from blixard.sim import linearizability, releases
+from blixard.sim.administrator import Administrator
+from blixard.sim.canon import Canon
+from blixard.sim.checks import Checks, Violation
+from blixard.sim.clients import Client
+from blixard.sim.faults import Faults
+from blixard.sim.host import Host
+from blixard.sim.network import OUTSIDE, Network
+from blixard.sim.operations import Call, Verb
+from blixard.sim.plan import Plan
+from blixard.sim.world import World
+
+FOUNDING_S: Final = 60.0
+CONVERGENCE_S: Final = 120.0
+"""How long the cluster may take to come to rest. A start that hangs takes a minute of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a history."""
+
+    plan: Plan
+    trace_hash: str
+    events: int
+    violations: tuple[Violation, ...]
+    tail: tuple[str, ...]
+    """The last lines of the trace."""
+    struck: dict[str, int]
+    """How often each kind of fault took effect, and other things that should happen sometimes."""
+    simulated_s: float
+    acknowledged: int
+    committed: int
+
+
+class Simulation:
+    """A cluster, its clients and what goes wrong."""
+
+    def __init__(
+        self, plan: Plan, tell: Callable[[str], None] | None = None, awaited: str | None = None
+    ) -> None:
+        self.plan = plan
+        self.world = world = World(plan, tell)
+        canon = Canon(releases.LAWS[2 if plan.mixed_releases else 1])
+        world.checks = self.checks = Checks(lambda: world.now_us, canon, awaited)
+        world.network = Network(world)
+        random = Random(f"hosts {plan.seed}")
+        for node_id in range(1, plan.nodes + 1):
+            host = Host(world, node_id, release=1)
+            host.rate = 1.0 + random.uniform(-plan.drift, plan.drift)
+            world.hosts[node_id] = host
+            world.checks.watch(host)
+        world.administrator = Administrator(world)
+        names = [f"vm{number}" for number in range(plan.vms)]
+        self.clients = [Client(world, number, names) for number in range(1, plan.clients + 1)]
+        self.faults = Faults(world)
+
+    def run(self) -> Result:
+        """Live through both phases, or until an invariant is broken."""
+        with patch.object(machine, "OUTCOMES_KEPT", self.plan.outcomes_kept):
+            self._live()
+        return self._result()
+
+    def _live(self) -> None:
+        self.found()
+        if self.checks.is_broken:
+            return
+        for client in self.clients:
+            client.begin()
+        self.faults.begin()
+        self.world.run(self.plan.fault_minutes * 60)
+        if not self.checks.is_broken:
+            self._converge()
+        if not self.checks.is_broken:
+            self._check_history()
+
+    def found(self) -> None:
+        """Start all hosts, and wait until all are members."""
+        for host in self.world.hosts.values():
+            host.start()
+        if not self.world.run(FOUNDING_S, self._is_founded) and not self.checks.is_broken:
+            self.checks.violate("convergence", "the cluster was never founded")
+
+    def _is_founded(self) -> bool:
+        nodes = self.checks.canon.cluster.nodes
+        return len(nodes) == self.plan.nodes and all(
+            node.membership is Membership.MEMBER and node.incarnation for node in nodes.values()
+        )
+
+    # --- the liveness phase ---------------------------------------------------------------------
+
+    def _converge(self) -> None:
+        world = self.world
+        world.trace.note("phase", "liveness")
+        self.faults.end()
+        core = self._core()
+        if not core:
+            # A member's disk lies while another is being replaced: only a person could go on.
+            world.bit("no-quorum-left")
+            return
+        rest = [node for node in world.hosts if node not in core]
+        world.network.block(*((a, b) for a, b in self.faults.pairs() if (a in rest) != (b in rest)))
+        world.network.block(*((OUTSIDE, node) for node in rest))
+        for node_id in rest:
+            if world.random.random() < 0.5:
+                world.hosts[node_id].stop("for good", again=False)
+                world.hosts[node_id].is_on = False
+        for node_id in core:
+            self._heal(world.hosts[node_id])
+        for client in self.clients:
+            client.stop()
+        probe = Client(world, 0, ["probe"])
+        self.clients.append(probe)
+        probe.ask("probe", Call(Verb.CREATE), lambda: None)
+        if not world.run(CONVERGENCE_S, lambda: not self._unrest(core)):
+            self.checks.violate("convergence", f"nodes {core}: {self._unrest(core)}")
+
+    def _core(self) -> list[int]:
+        """A majority of the members; the others need not come back."""
+        world = self.world
+        members = self._members()
+        sound = [node for node in members if not world.hosts[node].is_unfit]
+        size = len(members) // 2 + 1
+        if len(sound) < size:
+            return []
+        return sorted(world.random.sample(sound, size))
+
+    def _members(self) -> list[int]:
+        """The configuration of the newest leader."""
+        nodes = [h.node for h in self.world.hosts.values() if h.node is not None and h.node.is_open]
+        if not nodes:
+            return sorted(self.checks.canon.cluster.nodes)
+        newest = max(nodes, key=lambda n: (n.engine.journal.last_term, n.engine.journal.last_index))
+        return sorted(newest.engine.journal.members())
+
+    def _heal(self, host: Host) -> None:
+        host.disk.full = host.disk.failing = False
+        host.disk.slow = 1
+        host.slowness = 1
+        host.paused_until_us = 0
+        host.fuse = None
+        hypervisor = host.hypervisor
+        hypervisor.failing_builds = hypervisor.hanging_builds = 0
+        hypervisor.failing_starts = hypervisor.hanging_starts = 0
+        hypervisor.blind_until_us = 0
+        if not host.is_on:
+            host.switch_on()
+        host.start()
+
+    def _unrest(self, core: list[int]) -> str:
+        """What is not yet as it should be."""
+        hosts = [self.world.hosts[node] for node in core]
+        waiting = [client for client in self.clients if not client.is_idle]
+        if waiting:
+            return "a client is not answered"
+        for host in hosts:
+            if host.node is None or not host.node.is_open:
+                return f"{host.name} does not run"
+            if host.node.engine.applied_index < self.checks.acknowledged_index:
+                return f"{host.name} is behind"
+        cluster = self.checks.canon.cluster
+        for vm in cluster.vms.values():
+            trouble = self._trouble(vm, core)
+            if trouble:
+                return f"{vm.name} {trouble}"
+        for host in hosts:
+            for name in host.hypervisor.processes:
+                kept = cluster.vms.get(name)
+                if kept is None or kept.holder is None or kept.holder.node_id != host.node_id:
+                    return f"{host.name} still has {name}"
+        return ""
+
+    def _trouble(self, vm: Vm, core: list[int]) -> str:
+        """Why a VM is not yet where and what it should be, if a healed host could change that."""
+        cluster = self.checks.canon.cluster
+        if vm.holder is not None and vm.holder.node_id not in core:
+            return ""
+        if vm.wanted is not Wanted.RUNNING or vm.state is State.FAILED:
+            return "" if vm.holder is None else f"is still {vm.state}"
+        if vm.holder is None:
+            spec = vm.spec
+            free = [free_capacity(cluster, n) for n in core if n in cluster.nodes]
+            fits = [f for f in free if f.vcpus >= spec.vcpus and f.memory_mib >= spec.memory_mib]
+            return "is pending, and there is room" if fits else ""
+        process = self.world.hosts[vm.holder.node_id].hypervisor.processes.get(vm.name)
+        right = process is not None and (process.uid, process.epoch) == (vm.uid, vm.holder.epoch)
+        if vm.state is State.RUNNING and process is not None and right:
+            return "" if process.state is UnitState.ACTIVE else "is not active"
+        return f"is {vm.state}"
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _check_history(self) -> None:
+        history = [operation for client in self.clients for operation in client.history]
+        found = linearizability.check(history)
+        if isinstance(found, linearizability.Violation):
+            self.checks.violate("linearizability", str(found))
+        elif found is not None:
+            self.world.bit("undecided")
+
+    def _result(self) -> Result:
+        trace = self.world.trace
+        return Result(
+            plan=self.plan,
+            trace_hash=trace.digest,
+            events=trace.events,
+            violations=tuple(self.checks.violations.values()),
+            tail=tuple(trace.tail),
+            struck=dict(sorted(self.world.struck.items())),
+            simulated_s=self.world.now_us / 1e6,
+            acknowledged=self.checks.acknowledgements,
+            committed=self.checks.committed_index,
+        )
