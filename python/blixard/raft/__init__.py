@@ -5,6 +5,6 @@ Algorithm" (extended version, 2014); "the thesis" is D. Ongaro, "Consensus: Brid
 Practice" (2014).
 
 A message from a peer goes through `transport`, `engine` and `guard` to `core` (pysyncobj,
-corrected), and changes the `journal`. At the end of the tick the journal commits to the `store`;
+corrected), and changes the `journal`. At the end of the turn the journal commits to the `store`;
 only after that the callers are told and the messages leave.
 """

@@ -1,7 +1,8 @@
 """The engine: one node's part in the replicated log, without I/O, threads or a clock of its own.
 
-A driver feeds it messages with `receive` and calls `tick` soon after each, and every 20 ms anyway.
-All that a tick wrote is durable before any of its messages leaves and before any outcome is told.
+A driver feeds it messages with `receive` and has it take a turn soon after each, and every 20 ms
+anyway: `tick`, or `begin`, `write` and `end` one after another. All that a turn wrote is durable
+before any of its messages leaves and before any outcome is told.
 An engine that has raised is in an unknown state: the process must end, and start from its journal.
 """
 
@@ -11,7 +12,8 @@ from typing import Final, Protocol
 
 from blixard.raft import library
 from blixard.raft.core import Core, Machine
-from blixard.raft.envelope import Post
+from blixard.raft.envelope import Letter, Post
+from blixard.raft.journal import Journal, Write
 from blixard.raft.membership import Membership
 from blixard.raft.outcome import (
     Applied,
@@ -85,6 +87,15 @@ class Uniform(Protocol):
     """A source of chance; `random.Random` is one."""
 
     def uniform(self, a: float, b: float, /) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What an engine has to write, if anything, and what it may tell once that is durable."""
+
+    write: Write | None
+    outcomes: list[tuple[Done, Outcome]]
+    letters: list[Letter]
 
 
 class RaftEngine:
@@ -218,17 +229,34 @@ class RaftEngine:
         self.wake()
 
     def tick(self) -> None:
-        """Do what is due: elections, heartbeats, proposals, commits. Then make it durable, tell the
-        outcomes, and let the messages leave."""
+        """Take a whole turn, and wait for the disk."""
+        turn = self.begin()
+        self.write(turn)
+        self.end(turn)
+
+    def begin(self) -> Turn:
+        """Do what is due: elections, heartbeats, proposals, commits. Nothing of it is told before
+        the turn ends; what arrives meanwhile belongs to the next one."""
         self._enter()
         self._waiters.expire(self._clock())
         self._advance()
         if self._core.leads and len(self._core.members) == 1:
             # A majority of one: what is durable now is committed.
+            self._journal.flush()
             self._advance()
+        return Turn(self._journal.prepare(), self._waiters.take(), self._post.collect())
+
+    def write(self, turn: Turn) -> None:
+        """Make the turn durable. The only call that may be made in another thread, while messages
+        and proposals go on arriving. Raises what the store raises."""
+        if turn.write is not None:
+            self._journal.write(turn.write)
+
+    def end(self, turn: Turn) -> None:
+        """Tell the outcomes of a turn that is written, and let its messages leave."""
         assert self._journal.is_durable, "nothing leaves before it is durable"
-        self._waiters.tell()
-        for letter in self._post.collect():
+        self._tell(turn.outcomes)
+        for letter in turn.letters:
             self._send(letter.receiver, letter.address, letter.envelope)
 
     def stop(self) -> None:
@@ -238,7 +266,11 @@ class RaftEngine:
         self._proposals, self._readers = [], []
         self._membership.abandon()
         self._waiters.abandon("this node is stopping")
-        self._waiters.tell()
+        self._tell(self._waiters.take())
+
+    def _tell(self, outcomes: list[tuple[Done, Outcome]]) -> None:
+        for done, outcome in outcomes:
+            done(outcome)
 
     # How a tick goes.
 
@@ -255,7 +287,6 @@ class RaftEngine:
         applied_since = self._core.applied_index - self._journal.snapshot_index
         if applied_since >= self._timings.snapshot_entries:
             self._core.compact(keep=self._timings.snapshot_entries)
-        self._journal.flush()
 
     def _append_proposals(self) -> None:
         proposals, self._proposals = self._proposals, []

@@ -1,7 +1,7 @@
 """The journal: the log and the vote in memory, and what of it the store does not hold yet.
 
-The library reads and writes it like a list. `flush` makes everything since the last flush durable
-in one transaction; nothing may leave this node before.
+The library reads and writes it like a list. Everything since the last transaction is made durable
+in the next one; nothing may leave this node before.
 
 Every entry is chained: its hash covers the hash of the entry before, its index, its term and its
 data. So one hash stands for the whole log up to an entry, on every node alike, and a row that is
@@ -9,6 +9,7 @@ damaged, missing or swapped is noticed when the journal is read.
 """
 # ruff: noqa: N802 - the library calls these names
 
+from dataclasses import dataclass
 from typing import Any, Final, overload
 
 import msgspec
@@ -67,6 +68,14 @@ def link(chain: bytes, entry: Entry) -> bytes:
     return digest(chain + numbers + entry.data)
 
 
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One transaction of the journal, as it is to be made durable."""
+
+    head: Head
+    batch: Batch
+
+
 class Journal:
     """The log from `base_index` on, in memory and in a store.
 
@@ -78,7 +87,8 @@ class Journal:
         self, store: Store, head: Head, entries: list[Entry], snapshot: Snapshot | None
     ) -> None:
         self._store = store
-        self._head = head
+        self._head = self._durable = head
+        """The end of the last transaction that was prepared, and of the last in the store."""
         self._entries = [Entry(bytes([Kind.EMPTY]), head.base_index, head.base_term), *entries]
         self._chains = [head.base_chain]
         for entry in entries:
@@ -93,7 +103,8 @@ class Journal:
         self._commit_index = head.commit_index
         self._opened = head.opened
         self._stored_to = head.last_index
-        """Entries up to here are in the store as they are here."""
+        """Entries up to here are in the store as they are here, or in a transaction that is being
+        written."""
         self._snapshot_is_new = False
 
     def open(self) -> None:
@@ -192,12 +203,14 @@ class Journal:
         self._changes = []
         self._stored_to = self._commit_index = snapshot.index
 
-    def flush(self) -> bool:
-        """Make everything durable; False if there was nothing to write. A commit index that moved
-        alone is not worth a write: it is learned again."""
+    def prepare(self) -> Write | None:
+        """What there is to write, as one transaction; None if there is nothing. A commit index that
+        moved alone is not worth a write: it is learned again. What changes afterwards belongs to
+        the next transaction, which must not be prepared before this one is durable."""
+        assert self.is_durable, "one transaction at a time"
         head = self._next_head()
         if head is None:
-            return False
+            return None
         first_new = max(self._stored_to, self.base_index) - self.base_index + 1
         rows = [
             Row(entry.index, entry.term, entry.data, chain)
@@ -208,21 +221,33 @@ class Journal:
         snapshot = None
         if self._snapshot_is_new and self.snapshot is not None:
             snapshot = snapshots.encode(self.snapshot)
-        self._store.commit(
-            Batch(
-                seal(msgspec.msgpack.encode(head)), head.base_index, self._stored_to, rows, snapshot
-            )
+        batch = Batch(
+            seal(msgspec.msgpack.encode(head)), head.base_index, self._stored_to, rows, snapshot
         )
-        write_mark(self._store, head)
         self._head = head
         self._stored_to = self.last_index
         self._snapshot_is_new = False
+        return Write(head, batch)
+
+    def write(self, write: Write) -> None:
+        """Make a transaction durable. Takes as long as the disk does, and may be done in another
+        thread: nobody else touches the store meanwhile."""
+        self._store.commit(write.batch)
+        write_mark(self._store, write.head)
+        self._durable = write.head
+
+    def flush(self) -> bool:
+        """Make everything durable now; False if there was nothing to write."""
+        write = self.prepare()
+        if write is None:
+            return False
+        self.write(write)
         return True
 
     @property
     def is_durable(self) -> bool:
-        """Whether all that may be told is in the store."""
-        return self._next_head() is None
+        """Whether all that was prepared is in the store."""
+        return self._durable is self._head
 
     def _next_head(self) -> Head | None:
         head = Head(

@@ -45,15 +45,15 @@ class _Waiter:
 
 
 class Waiters:
-    """Those who wait for entries of this leader, and the outcomes that may be told by now.
+    """Those who wait for entries of this leader, and the outcomes that are decided by now.
 
-    Every `done` is called exactly once, by `tell`, which the engine calls when all that led to the
-    outcome is durable.
+    Every `done` is handed out exactly once, by `take`, and called by the engine when all that led
+    to the outcome is durable.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[int, list[_Waiter]] = {}
-        self._told: list[tuple[Done, Outcome]] = []
+        self._decided: list[tuple[Done, Outcome]] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -64,7 +64,7 @@ class Waiters:
 
     def decided(self, done: Done, outcome: Outcome) -> None:
         """Nothing is to be waited for."""
-        self._told.append((done, outcome))
+        self._decided.append((done, outcome))
 
     def applied(self, index: int, term: int, result: object, leader_id: int | None) -> None:
         """The entry of `term` is applied at `index`, and no other one ever will be."""
@@ -98,8 +98,8 @@ class Waiters:
             for waiter in self._waiting.pop(index):
                 self.decided(waiter.done, OutcomeUnknown(reason))
 
-    def tell(self) -> None:
-        """Tell each outcome to the one who waits for it."""
-        told, self._told = self._told, []
-        for done, outcome in told:
-            done(outcome)
+    def take(self) -> list[tuple[Done, Outcome]]:
+        """All outcomes that were decided since the last time, to be told when what led to them is
+        durable."""
+        decided, self._decided = self._decided, []
+        return decided

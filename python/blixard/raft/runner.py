@@ -1,9 +1,10 @@
 """Drives one engine on an asyncio loop."""
 
 import asyncio
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
-from blixard.raft.engine import RaftEngine
+from blixard.raft.engine import RaftEngine, Turn
 from blixard.raft.transport import GrpcTransport
 from blixard.v1.raft_pb2 import RaftEnvelope
 
@@ -11,8 +12,10 @@ TICK_S: Final = 0.02
 
 
 class EngineRunner:
-    """Ticks an engine every 20 ms, and right after whatever concerns it: once for everything that
-    arrived in the same turn of the loop, so that all of it shares one transaction."""
+    """Has an engine take a turn every 20 ms, and right after whatever concerns it.
+
+    The disk is waited for in a thread: what arrives meanwhile shares the next transaction.
+    """
 
     def __init__(self, engine: RaftEngine, transport: GrpcTransport) -> None:
         """`transport` is the one that `engine` sends through."""
@@ -22,13 +25,15 @@ class EngineRunner:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._due: asyncio.Handle | None = None
         self._is_woken = False
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._writing: Turn | None = None
         engine.wake = self._wake
         transport.attach(self)
 
     async def run(self) -> None:
         """Drive the engine until `stop`. Raises what the engine raises; the process must end then,
         for the engine's memory and its journal may differ."""
-        self._tick()
+        self._begin()
         try:
             await self._ended
             self._engine.stop()
@@ -37,6 +42,8 @@ class EngineRunner:
                 self._ended.cancel()
             if self._due is not None:
                 self._due.cancel()
+            # The store may be closed only when nobody writes.
+            self._disk.shutdown()
             await self._transport.close()
 
     def stop(self) -> None:
@@ -64,27 +71,48 @@ class EngineRunner:
     def _wake(self) -> None:
         if not self._is_woken and not self._ended.done():
             self._is_woken = True
-            self._schedule(0.0)
+            if self._writing is None:
+                self._schedule(0.0)
 
     def _schedule(self, delay_s: float) -> None:
         if self._due is not None:
             self._due.cancel()
         if delay_s:
-            self._due = self._loop.call_later(delay_s, self._tick)
+            self._due = self._loop.call_later(delay_s, self._begin)
         else:
-            self._due = self._loop.call_soon(self._tick)
+            self._due = self._loop.call_soon(self._begin)
 
-    def _tick(self) -> None:
+    def _begin(self) -> None:
         self._is_woken = False
         if self._ended.done():
             return
         try:
-            self._engine.tick()
+            turn = self._engine.begin()
+            if turn.write is None:
+                self._end(turn)
+            else:
+                self._writing = turn
+                self._disk.submit(self._engine.write, turn).add_done_callback(self._written)
         except BaseException as error:  # noqa: BLE001 - `run` raises it
             self._fail(error)
+
+    def _written(self, written: "Future[None]") -> None:
+        """In the thread of the disk."""
+        self._loop.call_soon_threadsafe(self._go_on, written)
+
+    def _go_on(self, written: "Future[None]") -> None:
+        turn, self._writing = self._writing, None
+        if self._ended.done() or turn is None:
             return
-        if not self._is_woken:
-            self._schedule(TICK_S)
+        try:
+            written.result()
+            self._end(turn)
+        except BaseException as error:  # noqa: BLE001 - `run` raises it
+            self._fail(error)
+
+    def _end(self, turn: Turn) -> None:
+        self._engine.end(turn)
+        self._schedule(0.0 if self._is_woken else TICK_S)
 
     def _fail(self, error: BaseException) -> None:
         if not self._ended.done():
