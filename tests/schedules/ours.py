@@ -136,12 +136,15 @@ class Ours(Subject):
         self.engine.propose(entry, told)
         self.tick()
 
-    def remove(self, node_id: int) -> None:
-        def told(outcome: Outcome) -> None:
-            if isinstance(outcome, Refused):
-                self.refusals.append(outcome.reason)
+    def add(self, node_id: int) -> None:
+        self.engine.add_member(node_id, address_of(node_id), self._told)
 
-        self.engine.remove_member(node_id, told)
+    def remove(self, node_id: int) -> None:
+        self.engine.remove_member(node_id, self._told)
+
+    def _told(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Refused):
+            self.refusals.append(outcome.reason)
 
     def compact(self) -> list[SnapshotChunk]:
         self.core.compact(keep=0)

@@ -172,12 +172,15 @@ class Stock(Subject):
         self.library.put(entry, callback=told)
         self.tick()
 
-    def remove(self, node_id: int) -> None:
-        def told(_: object, error: int) -> None:
-            if error != package.FAIL_REASON.SUCCESS:
-                self.refusals.append(f"error {error}")
+    def add(self, node_id: int) -> None:
+        self.library.addNodeToCluster(syncobj.Node(node_id), self._told)
 
-        self.library.removeNodeFromCluster(syncobj.Node(node_id), told)
+    def remove(self, node_id: int) -> None:
+        self.library.removeNodeFromCluster(syncobj.Node(node_id), self._told)
+
+    def _told(self, _: object, error: int) -> None:
+        if error != package.FAIL_REASON.SUCCESS:
+            self.refusals.append(f"error {error}")
 
     def compact(self) -> list[SnapshotChunk]:
         self.library.forceLogCompaction()

@@ -85,6 +85,10 @@ class Subject(ABC):
         """A client's command. `then` is called when it is acknowledged."""
 
     @abstractmethod
+    def add(self, node_id: int) -> None:
+        """The administrator adds a member."""
+
+    @abstractmethod
     def remove(self, node_id: int) -> None:
         """The administrator removes a member."""
 
@@ -215,6 +219,10 @@ class Subject(ABC):
         for voter in voters:
             self.hear(voter, Vote(self.term))
 
+    def said_to(self, node_id: int) -> list[Any]:
+        """What it said to one node."""
+        return [message for node, message in self.sent if node == node_id]
+
     @property
     def last(self) -> tuple[int, int]:
         return self.log[-1]
@@ -228,6 +236,15 @@ class Subject(ABC):
             if isinstance(message, Appended) and message.success
         ]
         return max(claims, default=0)
+
+
+def carry(sender: Subject, receiver: Subject) -> None:
+    """Deliver all that one member has said to another, which then ticks."""
+    said, sender.sent[:] = list(sender.sent), []
+    for to, message in said:
+        if to == receiver.node_id:
+            receiver.receive(sender.node_id, message, sender.term)
+    receiver.tick()
 
 
 class Make(Protocol):

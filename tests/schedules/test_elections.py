@@ -8,6 +8,7 @@ from blixard.raft.envelope import Post
 from blixard.raft.guard import Ballot, Order
 from blixard.raft.wire import LeadNow, PreVoteRequest, Vote, VoteRequest
 from raft.lab import STEP_S
+from schedules.ours import Ours
 from schedules.subject import TOP, Make, Subject
 
 # L: a vote counts as often as it arrives, whoever gave it.
@@ -156,6 +157,17 @@ def test_a_leader_without_a_quorum_steps_down_within_an_election_timeout_on_ours
     longest_s = RaftTimings().election_max_ms / 1000
     member.run(longest_s + STEP_S)
     assert (member.leads, member.term) == (False, 1), "it begins no new term by that"
+
+
+def test_a_leader_without_a_quorum_is_seen_to_lead_on_if_it_is_patient(
+    ours: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = ours(members=5)
+    assert isinstance(member, Ours)
+    monkeypatch.setattr(member.core.conf, "leaderFallbackTimeout", 30.0)
+    member.elect(2, 3)
+    member.run(25)
+    assert member.leads
 
 
 def test_the_answers_of_a_removed_member_keep_no_leader_on_ours(ours: Make) -> None:

@@ -7,9 +7,9 @@ from blixard.raft.core import Core
 from blixard.raft.guard import Fitted
 from blixard.raft.journal import Journal
 from blixard.raft.replicate import Progress, Replicator
-from blixard.raft.wire import Append
+from blixard.raft.wire import Append, Vote
 from schedules.stock import Stock
-from schedules.subject import TOP, Make, Subject
+from schedules.subject import TOP, Make, Subject, carry, text
 
 # A: a part of a snapshot moves the commit index over entries that nobody has compared.
 
@@ -76,13 +76,34 @@ def test_defect_b_acknowledged_entries_stay_on_ours(ours: Make) -> None:
     assert member.last == (30, 1)
 
 
-def test_defect_b_no_more_is_acknowledged_than_was_compared_on_ours(ours: Make) -> None:
-    """The other half: entries that agree up to 24 say nothing about an own tail behind them."""
-    member = ours()
+def an_append_before_an_own_tail(member: Subject) -> None:
+    """The other half: that entries agree up to 24 says nothing about a tail behind them."""
     member.append(2, 1, TOP, [1] * 29)
     member.sent.clear()
-    member.append(3, 2, (20, 1), [1] * 4)
+    member.append(3, 2, (20, 1), [1] * 4, commit=30)
+
+
+def test_defect_b_no_more_is_acknowledged_than_was_compared_on_ours(ours: Make) -> None:
+    member = ours()
+    an_append_before_an_own_tail(member)
     assert member.claimed == 24
+    assert member.applied[-1] == text(24, 1)
+
+
+def test_defect_b_a_tail_is_acknowledged_and_applied_if_the_whole_log_counts(
+    ours: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def generous(append: Append, log: Journal) -> Fitted:
+        end = log.last_index
+        anchored = Append(append.term, append.commit_index, end, log.term_at(end), [])
+        return Fitted(anchored, end)
+
+    member = ours()
+    member.append(2, 1, TOP, [1] * 29)
+    monkeypatch.setattr(core, "fit", generous)
+    member.append(3, 2, (20, 1), [1] * 4, commit=30)
+    assert member.claimed == 30
+    assert member.applied[-1] == text(30, 1)
 
 
 def test_defect_b_is_seen_if_appends_pass_as_they_are(
@@ -95,6 +116,49 @@ def test_defect_b_is_seen_if_appends_pass_as_they_are(
     member = ours()
     assert an_append_that_was_overtaken(member)
     assert member.last == (24, 1)
+
+
+def a_leader_that_dies_in_the_middle_of_sending_again(make: Make) -> list[bytes]:
+    """The same with three members and nothing but their own messages. The answer to the first
+    append arrives a heartbeat before the others; the leader dies when the first message that it
+    sent in between has arrived, and the follower is elected in its place. Returns what clients
+    were told to be committed and the new leader lacks."""
+    leader, follower, third = make(1), make(2), make(3)
+    leader.elect(2)
+    for _ in range(3):
+        leader.later(0.11)
+        carry(leader, follower)
+        carry(follower, leader)
+    leader.sent.clear()
+    for number in range(29):
+        leader.propose(b"%d" % number + bytes(8000))
+    leader.later(0.11)
+    carry(leader, follower)
+    first, *others = follower.said_to(1)
+    leader.sent.clear()
+    leader.hear(2, first)
+    leader.later(0.11)
+    again = leader.said_to(2)[0]
+    for answer in others:
+        leader.hear(2, answer)
+    assert len(leader.acknowledged) > 10
+    follower.hear(1, again)
+    follower.elect()
+    assert third.asks_for_vote(2, follower.term, follower.last)
+    follower.hear(3, Vote(follower.term))
+    follower.later(0.11)
+    follower.ack(3, follower.last[0])
+    assert follower.leads
+    return [entry for entry in leader.acknowledged if entry not in follower.applied]
+
+
+def test_defect_b_the_next_leader_lacks_what_clients_were_told_on_stock(stock: Make) -> None:
+    lost = a_leader_that_dies_in_the_middle_of_sending_again(stock)
+    assert len(lost) > 10
+
+
+def test_defect_b_the_next_leader_has_what_clients_were_told_on_ours(ours: Make) -> None:
+    assert a_leader_that_dies_in_the_middle_of_sending_again(ours) == []
 
 
 # C: an acknowledgement counts in whatever term it arrives.
@@ -179,15 +243,6 @@ def a_long_backlog_behind_a_divergence(make: Make) -> tuple[Subject, Subject]:
         leader.later(0.15)
     assert leader.leads
     return leader, follower
-
-
-def carry(sender: Subject, receiver: Subject) -> None:
-    """Deliver all that one member has said to the other, which then ticks."""
-    said, sender.sent[:] = list(sender.sent), []
-    for to, message in said:
-        if to == receiver.node_id:
-            receiver.receive(sender.node_id, message, sender.term)
-    receiver.tick()
 
 
 def test_defect_m_the_logs_never_meet_on_stock(stock: Make) -> None:
