@@ -9,15 +9,18 @@ from dataclasses import dataclass
 
 from blixard import decide
 from blixard.commands import (
+    AttestState,
     CheckIn,
     Command,
     DeferVm,
     PlaceVm,
+    RaiseLevel,
     RegisterNode,
     ReportVm,
 )
 from blixard.errors import Code
 from blixard.model import (
+    LEVEL,
     Accepted,
     Capacity,
     Cluster,
@@ -44,6 +47,8 @@ class Self:
     join_id: str
     capacity: Capacity
     version: str
+    level: int = LEVEL
+    """The highest cluster level that it supports."""
 
 
 class Agent:
@@ -98,7 +103,9 @@ class Agent:
         if self._clock.boot_ms() - self._refused_ms < REFUSED_FOR_MS:
             return
         if self._incarnation is not None:
-            check_in = CheckIn(me.node_id, self._incarnation, me.address, me.capacity, me.version)
+            check_in = CheckIn(
+                me.node_id, self._incarnation, me.address, me.capacity, me.version, me.level
+            )
             self._submit("sign-in", check_in, self._checked_in)
             return
         leftovers = list(decide.empty(units))
@@ -115,6 +122,7 @@ class Agent:
             previous_incarnation=known.incarnation if known is not None else 0,
             capacity=me.capacity,
             version=me.version,
+            level=me.level,
         )
         self._submit("sign-in", register, self._registered)
 
@@ -184,7 +192,8 @@ class Agent:
             self._begin_to_lead(status.term)
             return
         silent = frozenset(node_id for node_id in cluster.nodes if not status.hears(node_id))
-        for duty in decide.leader(cluster, status.node_id, set(status.members), silent):
+        members = set(status.members)
+        for duty in decide.leader(cluster, status.node_id, members, silent, status.state_digest):
             match duty:
                 case decide.ChangeMembership():
                     self._change_membership(duty)
@@ -192,6 +201,8 @@ class Agent:
                     self._log.transfer_leadership()
                 case PlaceVm() | DeferVm():
                     self._propose(f"place {duty.name}", duty)
+                case RaiseLevel() | AttestState():
+                    self._propose("agreement", duty)
                 case _:
                     self._propose("membership", duty)
 

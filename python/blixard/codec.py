@@ -1,8 +1,10 @@
 """Log entries, outcomes and cluster states as versioned bytes.
 
 The bytes are msgpack of `[version, value]`. Values are maps by field name, so that a field with a
-default can be added later; a member of a union carries its class name under `_type`. Golden files
-hold every released form for ever. Decoding never runs code.
+default can be added later: it is written only where it has another value, so that a release before
+it can read all the rest, and both write the same state in the same bytes. A member of a union
+carries its class name under `_type`. Golden files hold every released form for ever. Decoding never
+runs code.
 """
 
 from collections.abc import Mapping
@@ -12,19 +14,33 @@ from typing import Any, Final
 import msgspec
 from cattrs import Converter
 from cattrs.errors import CattrsError
+from cattrs.gen import make_dict_unstructure_fn, override
 from cattrs.strategies import configure_tagged_union
 
 from blixard.commands import (
+    AddNode,
+    CheckIn,
     Command,
     Entry,
+    RegisterNode,
 )
 from blixard.model import (
     Cluster,
+    Node,
     Outcome,
     Source,
 )
 
 VERSION: Final = 1
+
+ADDED: Final[Mapping[type, tuple[str, ...]]] = {
+    AddNode: ("level",),
+    RegisterNode: ("level",),
+    CheckIn: ("level",),
+    Node: ("level",),
+    Cluster: ("level", "attested_index"),
+}
+"""Fields that the first golden files do not have."""
 
 
 class DecodeError(ValueError):
@@ -35,6 +51,12 @@ def _converter() -> Converter:
     converter = Converter(detailed_validation=False, forbid_extra_keys=True)
     for primitive in (int, str, bytes, bool):
         converter.register_structure_hook(primitive, _exactly)
+
+    @converter.register_unstructure_hook_factory(ADDED.__contains__)
+    def sparing(kind: type) -> Any:
+        later = {field: override(omit_if_default=True) for field in ADDED[kind]}
+        return make_dict_unstructure_fn(kind, converter, **later)  # type: ignore[arg-type]
+
     for union in (Command, Outcome, Source):
         configure_tagged_union(union, converter)
     return converter

@@ -96,6 +96,8 @@ class AddNode:
     address: str
     machine_id: str
     join_id: str
+    level: int = 1
+    """The highest cluster level that the node supports; so in the commands below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ class RegisterNode:
     previous_incarnation: int
     capacity: Capacity
     version: str
+    level: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,23 @@ class CheckIn:
     address: str
     capacity: Capacity
     version: str
+    level: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseLevel:
+    """The leader's word that all nodes support the next cluster level."""
+
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttestState:
+    """The leader's digest of its state as of an index. A node that has come to another state
+    stops (`raft.replica`)."""
+
+    at_index: int
+    digest: bytes
 
 
 Command = (
@@ -154,6 +174,8 @@ Command = (
     | SettleNode
     | RegisterNode
     | CheckIn
+    | RaiseLevel
+    | AttestState
 )
 
 

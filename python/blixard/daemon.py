@@ -28,7 +28,7 @@ from blixard.drivers.process import ProcessUnits
 from blixard.drivers.systemd import SystemdUnits
 from blixard.drivers.systemd_files import UnitFiles
 from blixard.machine.changes import Change
-from blixard.model import Capacity
+from blixard.model import LEVEL, Capacity
 from blixard.notify import ServiceNotifier, log_change, set_up_logging
 from blixard.ports import Done
 from blixard.raft.engine import RaftEngine
@@ -163,6 +163,7 @@ class Daemon:
                 memory_mib=capacity.memory_mib or here.memory_mib,
             ),
             version=__version__,
+            level=LEVEL,
         )
 
     def _engine(self, store: SqliteStore) -> RaftEngine:
@@ -215,6 +216,7 @@ class Daemon:
             bind_address=me.address,
             machine_id=me.machine_id,
             join_id=me.join_id,
+            level=me.level,
         )
         while True:
             status = log.status()

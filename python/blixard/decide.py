@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from blixard import scheduler
 from blixard.commands import (
+    AttestState,
     Command,
     DeferVm,
     PlaceVm,
+    RaiseLevel,
     ReportVm,
     SettleNode,
 )
@@ -95,11 +97,19 @@ Action = Build | CancelBuild | ReleaseBuild | Start | Stop | Discard | ReportVm
 
 
 def leader(
-    cluster: Cluster, me: int, members: AbstractSet[int], silent: frozenset[int]
+    cluster: Cluster,
+    me: int,
+    members: AbstractSet[int],
+    silent: frozenset[int],
+    state_digest: tuple[int, bytes] | None = None,
 ) -> Iterator[Duty]:
     """What the leader proposes. `members` is the consensus configuration; `silent` are the nodes
-    from which it does not hear."""
+    from which it does not hear; `state_digest` is that of `ports.LogStatus`."""
     yield from _membership(cluster, me, members)
+    if cluster.nodes and min(node.level for node in cluster.nodes.values()) > cluster.level:
+        yield RaiseLevel(cluster.level + 1)
+    if state_digest is not None and state_digest[0] > cluster.attested_index:
+        yield AttestState(*state_digest)
     for name in sorted(cluster.vms):
         vm = cluster.vms[name]
         if vm.state is not State.PENDING:

@@ -21,6 +21,18 @@ MAX_SOURCE_FILES: Final = 4096
 MAX_UNPACKED_BYTES: Final = 16 * 1024 * 1024
 """What a packed source may grow to when it is unpacked."""
 
+LEVEL: Final = 1
+"""The cluster level that this release supports.
+
+Two releases that run side by side must come to the same state. So a release that adds a kind of
+command or changes a rule of `apply` counts this up by one, and follows what is new only while
+`Cluster.level` has come to it. Until then it does exactly what the release before it did: to a kind
+of command that is still to come, `apply` answers before anything is remembered of the request, as
+where the entry cannot be read. A field may be added at any time, with a default (see `codec`), but
+gets another value only from that level on. A log entry raises the cluster's level once all nodes
+support the next one (`RaiseLevel`); nothing lowers it.
+"""
+
 DEFAULT_GRACE_MS: Final = 30_000
 """How long a guest may take to power off by itself before it is terminated."""
 
@@ -179,6 +191,8 @@ class Node:
     session: int = 0
     """Index at which its present daemon registered or checked in; an earlier daemon's report that
     comes late has no say."""
+    level: int = 1
+    """The highest cluster level that its daemon supports."""
 
     @property
     def name(self) -> str:
@@ -256,3 +270,7 @@ class Cluster:
     """Outcomes up to this index may have been pruned."""
     departed: Mapping[str, int] = field(default_factory=dict)
     """Data directories (`Node.join_id`) of nodes that left, and when; they are not let in again."""
+    level: int = 1
+    """Which rules hold, see `LEVEL`."""
+    attested_index: int = 0
+    """The last index of which a leader has told the digest of its state."""

@@ -55,6 +55,8 @@ class LogStatus:
     """The consensus configuration: node id -> address."""
     heard_ms: Mapping[int, int]
     """Milliseconds since each other member was last heard from; a member never heard is absent."""
+    state_digest: tuple[int, bytes] | None = None
+    """An index, the last that there is one for, and the digest of the state here as of then."""
 
     @property
     def is_leader(self) -> bool:

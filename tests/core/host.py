@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from blixard import machine
 from blixard.agent import Agent, Self
 from blixard.model import Capacity, Cluster, Reason, Source
 from blixard.ports import BuildState, Log, SeenBuild, SeenUnit, UnitState
@@ -47,6 +46,7 @@ class Host:
     stopped: list[str] = field(default_factory=list)
     received: dict[str, bytes] = field(default_factory=dict)
     wipes: int = 0
+    release: int = 1
 
     @property
     def join_id(self) -> str:
@@ -70,7 +70,8 @@ class Host:
             machine_id=f"m{self.node_id}",
             join_id=self.join_id,
             capacity=Capacity(4, 4096),
-            version="1.0",
+            version=f"{self.release}.0",
+            level=self.release,
         )
         self.daemon = Agent(me, log, Units(self), Builder(self), Lives(self), self.world)
 
@@ -85,9 +86,10 @@ class Host:
 
     def catch_up(self, to_index: int) -> None:
         entries = self.world.law.entries
+        apply = self.world.laws[self.release]
         while self.applied < min(to_index, len(entries)):
             self.applied += 1
-            self.replica, _ = machine.apply(self.replica, self.applied, entries[self.applied - 1])
+            self.replica, _ = apply(self.replica, self.applied, entries[self.applied - 1])
 
     def start(self, name: str, uid: int, epoch: int) -> None:
         assert name not in self.units, "started twice"

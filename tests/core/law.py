@@ -1,5 +1,6 @@
 """What must hold of every state and every step of the machine, whoever proposes whatever."""
 
+from collections.abc import Callable
 from hashlib import sha256
 
 from blixard import codec, machine
@@ -23,15 +24,18 @@ from blixard.model import (
     Wanted,
 )
 
+Apply = Callable[[Cluster, int, Entry], tuple[Cluster, Outcome]]
+
 UNHELD = {State.PENDING, State.STOPPED, State.FAILED}
 
 
 class Law:
     """A log and the state it leads to; every entry is checked as it is applied."""
 
-    def __init__(self) -> None:
+    def __init__(self, apply: Apply = machine.apply) -> None:
         self.cluster = Cluster()
         self.index = 0
+        self._apply = apply
         self.entries: list[Entry] = []
         self._first: dict[str, Outcome] = {}
         self._identities: set[int] = set()
@@ -41,9 +45,9 @@ class Law:
         self.index += 1
         self.entries.append(entry)
         before, image = self.cluster, codec.encode_cluster(self.cluster)
-        after, outcome = machine.apply(before, self.index, entry)
+        after, outcome = self._apply(before, self.index, entry)
         assert codec.encode_cluster(before) == image, "the state before was changed in place"
-        twin, twin_outcome = machine.apply(codec.decode_cluster(image), self.index, entry)
+        twin, twin_outcome = self._apply(codec.decode_cluster(image), self.index, entry)
         assert twin_outcome == outcome
         assert codec.encode_cluster(twin) == codec.encode_cluster(after), "not deterministic"
         if isinstance(outcome, Rejected):
@@ -53,6 +57,7 @@ class Law:
         for name in sorted({*before.vms, *after.vms}):
             _check_vm_step(before.vms.get(name), entry, after.vms.get(name), self.index, outcome)
         _check_place(entry, after, outcome)
+        assert after.level in (before.level, before.level + 1), "a level was skipped or lost"
         check_state(after, self.index)
         self.cluster = after
         return outcome
@@ -90,7 +95,7 @@ def _identities(cluster: Cluster) -> set[int]:
 
 
 def _without_memory(cluster: Cluster) -> tuple[object, ...]:
-    return cluster.vms, cluster.nodes, cluster.sources
+    return cluster.vms, cluster.nodes, cluster.sources, cluster.level, cluster.attested_index
 
 
 def check_state(cluster: Cluster, index: int) -> None:
@@ -102,6 +107,7 @@ def check_state(cluster: Cluster, index: int) -> None:
     for node_id, node in cluster.nodes.items():
         assert node.node_id == node_id
         assert node.incarnation <= index
+        assert node.level >= cluster.level, "a node does not know the rules that hold"
     used = {
         vm.spec.source.digest
         for vm in cluster.vms.values()

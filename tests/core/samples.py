@@ -1,9 +1,11 @@
 """One value of every kind that is written to the log, with every field set."""
 
+from dataclasses import replace
 from hashlib import sha256
 
 from blixard.commands import (
     AddNode,
+    AttestState,
     CheckIn,
     Command,
     CreateVm,
@@ -11,6 +13,7 @@ from blixard.commands import (
     DeleteVm,
     Entry,
     PlaceVm,
+    RaiseLevel,
     RegisterNode,
     RemoveNode,
     ReportVm,
@@ -69,6 +72,13 @@ COMMANDS: dict[str, Command] = {
         2, "machine-2", "join-2", "10.0.0.2:7001", 3, Capacity(8, 16_384), "1.0.0"
     ),
     "check-in": CheckIn(2, 12, "10.0.0.2:7001", Capacity(8, 16_384), "1.0.1"),
+    "add-node-of-level-2": AddNode(2, "10.0.0.2:7001", "machine-2", "join-2", level=2),
+    "register-node-of-level-2": RegisterNode(
+        2, "machine-2", "join-2", "10.0.0.2:7001", 3, Capacity(8, 16_384), "2.0.0", level=2
+    ),
+    "check-in-of-level-2": CheckIn(2, 12, "b:7001", Capacity(8, 16_384), "2.0.0", level=2),
+    "raise-level": RaiseLevel(2),
+    "attest-state": AttestState(4_000, bytes(range(16))),
 }
 
 REQUEST = RequestId("0b5c-session", number=42, base_index=40)
@@ -126,4 +136,11 @@ CLUSTER = Cluster(
         "s/1": Remembered(16, Accepted(16)),
     },
     forgotten_index=14,
+)
+
+CLUSTER_OF_LEVEL_2 = replace(
+    CLUSTER,
+    nodes={1: replace(CLUSTER.nodes[1], level=2), 2: replace(CLUSTER.nodes[2], level=3)},
+    level=2,
+    attested_index=4_000,
 )

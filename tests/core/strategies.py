@@ -90,6 +90,8 @@ NEARBY_ENTRIES: Strategy = of(
         "join_id": st.sampled_from(["j1", "j2", "j3"]),
         "address": st.sampled_from(["a:1", "b:1", "c:1"]),
         "request": st.none(),
+        "level": st.integers(1, 3),
+        "at_index": _NEARBY,
     },
 )
 """Entries of any kind whose names and numbers are few, so that they often meet."""

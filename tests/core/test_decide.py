@@ -6,8 +6,11 @@ import pytest
 
 from blixard import decide
 from blixard.commands import (
+    AttestState,
+    Command,
     DeferVm,
     PlaceVm,
+    RaiseLevel,
     ReportVm,
     SettleNode,
 )
@@ -135,6 +138,40 @@ def test_one_change_of_membership_at_a_time() -> None:
     nodes = (node_of(1), node_of(2, Membership.LEAVING), node_of(3, Membership.JOINING))
     duties = list(decide.leader(cluster_of(nodes=nodes), 1, {1, 2}, frozenset()))
     assert duties == [ChangeMembership(2, "n2:7001", add=False)]
+
+
+@pytest.mark.parametrize(
+    ("level", "supported", "duties"),
+    [
+        (1, (1, 1), []),
+        (1, (1, 3), []),
+        (1, (2, 2), [RaiseLevel(2)]),
+        (1, (3, 4), [RaiseLevel(2)]),
+        (2, (3, 4), [RaiseLevel(3)]),
+        (3, (3, 4), []),
+        (1, (), []),
+    ],
+)
+def test_the_level_follows_the_oldest_release(
+    level: int, supported: tuple[int, ...], duties: list[Command]
+) -> None:
+    nodes = tuple(replace(node_of(i), level=known) for i, known in enumerate(supported, 1))
+    cluster = replace(cluster_of(nodes=nodes), level=level)
+    assert list(decide.leader(cluster, 1, {1, 2} if nodes else {1}, frozenset())) == duties
+
+
+@pytest.mark.parametrize(
+    ("digest", "duties"),
+    [
+        (None, []),
+        ((2_000, b"d"), []),
+        ((3_000, b"d"), []),
+        ((4_000, b"d"), [AttestState(4_000, b"d")]),
+    ],
+)
+def test_a_digest_is_told_once(digest: tuple[int, bytes] | None, duties: list[Command]) -> None:
+    cluster = replace(cluster_of(), attested_index=3_000)
+    assert list(decide.leader(cluster, 1, {1, 2}, frozenset(), digest)) == duties
 
 
 # --- a node -------------------------------------------------------------------------------------

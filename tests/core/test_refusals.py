@@ -7,12 +7,14 @@ import pytest
 from blixard import machine
 from blixard.commands import (
     AddNode,
+    AttestState,
     CheckIn,
     Command,
     CreateVm,
     DeleteVm,
     Entry,
     PlaceVm,
+    RaiseLevel,
     RegisterNode,
     RemoveNode,
     ReportVm,
@@ -155,6 +157,10 @@ SAID_BY_NODES = [
     (SettleNode(2, "j2", is_member=True), Code.STALE),
     (SettleNode(2, "j2", is_member=False), Code.STALE),
     (SettleNode(4, "j4", is_member=True), Code.STALE),
+    (RaiseLevel(1), Code.STALE),
+    (RaiseLevel(2), Code.STALE),
+    (AttestState(0, b""), Code.STALE),
+    (AttestState(len(STORY) + 1, b""), Code.STALE),
 ]
 
 
@@ -219,6 +225,68 @@ def test_a_vm_too_large_since_a_node_shrank_does_not_start() -> None:
     outcome = law.apply(Entry(StartVm("web"), 0))
     assert isinstance(outcome, Rejected)
     assert outcome.code is Code.TOO_LARGE
+
+
+# --- releases, and replicas that agree ----------------------------------------------------------
+
+
+def of_level(level: int) -> Law:
+    """Node-1 and node-2 support level 3, and the cluster is at `level`."""
+    law = told(replace(register(1), level=3), replace(add(2), level=3))
+    for step in range(2, level + 1):
+        assert isinstance(law.apply(Entry(RaiseLevel(step), 0)), Accepted)
+    return law
+
+
+def test_the_level_is_raised_step_by_step_as_far_as_all_nodes_support_it() -> None:
+    law = of_level(1)
+    for level, is_next in [(3, False), (2, True), (2, False), (1, False), (3, True), (4, False)]:
+        assert isinstance(law.apply(Entry(RaiseLevel(level), 0)), Accepted) == is_next, level
+    assert law.cluster.level == 3
+
+
+def test_a_node_that_leaves_is_asked_as_well() -> None:
+    law = told(register(1), add(2), replace(add(3), level=2))
+    law.apply(Entry(CheckIn(1, 1, "n1:7001", ROOM, "2.0", level=2), 0))
+    law.apply(Entry(RemoveNode(2), 0))
+    assert isinstance(law.apply(Entry(RaiseLevel(2), 0)), Rejected)
+    law.apply(Entry(SettleNode(2, "j2", is_member=False), 0))
+    assert isinstance(law.apply(Entry(RaiseLevel(2), 0)), Accepted)
+
+
+def test_without_nodes_there_is_no_level_to_raise() -> None:
+    assert isinstance(told().apply(Entry(RaiseLevel(2), 0)), Rejected)
+
+
+ADMISSIONS: list[AddNode | RegisterNode | CheckIn] = [
+    add(3),
+    add(2),
+    register(2),
+    CheckIn(1, 1, "n1:7001", ROOM, "1.0"),
+]
+
+
+@pytest.mark.parametrize(
+    "command", ADMISSIONS, ids=["a-new-node", "a-known-node", "a-new-life", "a-new-daemon"]
+)
+def test_a_release_that_does_not_know_the_rules_is_refused(
+    command: AddNode | RegisterNode | CheckIn,
+) -> None:
+    outcome = of_level(2).apply(Entry(command, 0))
+    assert isinstance(outcome, Rejected)
+    assert outcome.code is Code.RELEASE_TOO_OLD
+    assert "level 1 at most, and the cluster is at level 2" in outcome.message
+    assert "update it to the release of the other nodes" in outcome.fixes[0].text
+    assert isinstance(of_level(2).apply(Entry(replace(command, level=2), 0)), Accepted)
+
+
+def test_a_state_is_attested_once() -> None:
+    law = told(*STORY)
+    assert isinstance(law.apply(Entry(AttestState(10, b"d"), 0)), Accepted)
+    for late in (10, 9):
+        assert isinstance(law.apply(Entry(AttestState(late, b"d"), 0)), Rejected)
+    assert isinstance(law.apply(Entry(AttestState(11, b"e"), 0)), Accepted)
+    assert law.cluster.attested_index == 11
 
 
 # --- requests that are asked again --------------------------------------------------------------

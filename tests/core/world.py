@@ -4,10 +4,11 @@ Nothing here waits. `tick` moves the clock, delivers what is due in an order dra
 lets every running agent take a step. A VM that runs on two hosts fails the test at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
+from blixard import machine
 from blixard.agent import Agent
 from blixard.commands import (
     AddNode,
@@ -28,9 +29,10 @@ from blixard.model import (
 )
 from blixard.ports import Done, LogStatus, Unavailable, UnitState
 from core.host import Host
-from core.law import Law
+from core.law import Apply, Law
 
 TICK_MS = 200
+LAWS: Mapping[int, Apply] = {1: machine.apply}
 SPEC = VmSpec(StoreSource("/nix/store/0-vm"), 2, 1024)
 """Two of these fill a host."""
 
@@ -144,13 +146,19 @@ class Port:
 
 
 class World:
-    """Hosts with one log. The seed decides every order, delay and loss."""
+    """Hosts with one log. The seed decides every order, delay and loss.
 
-    def __init__(self, seed: int, nodes: int = 3, loss: float = 0.0) -> None:
+    `laws` are those of the releases that may be installed on a host; the first one is.
+    """
+
+    def __init__(
+        self, seed: int, nodes: int = 3, loss: float = 0.0, laws: Mapping[int, Apply] = LAWS
+    ) -> None:
         self.random = Random(seed)
         self.loss = loss
         self.now_ms = 0
-        self.law = Law()
+        self.laws = laws
+        self.law = Law(laws[max(laws)])
         self.members = {1: "host1:7001"}
         self.leader_id = 1
         self.appended: list[Appended] = []

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from blixard.raft.engine import RaftEngine, RaftTimings
 from blixard.raft.outcome import Outcome
@@ -88,6 +89,8 @@ class Lab:
     folder: Path | None = None
     """Where the journals are; without it they are on perfect disks in memory."""
     timings: RaftTimings = field(default_factory=RaftTimings)
+    machines: Callable[[int], Any] = lambda _: Recorder()
+    """Makes the state machine of a node."""
     seed: int = 1
     now_s: float = 1000.0
     nodes: dict[int, Node] = field(default_factory=dict)
@@ -128,7 +131,7 @@ class Lab:
 
     def start(self, node_id: int) -> Node:
         store = self.open_store(node_id)
-        machine = Recorder()
+        machine = self.machines(node_id)
         try:
             engine = RaftEngine(
                 node_id,

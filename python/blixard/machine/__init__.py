@@ -10,6 +10,7 @@ from typing import Final
 
 from blixard.commands import (
     AddNode,
+    AttestState,
     CheckIn,
     Command,
     CreateVm,
@@ -17,6 +18,7 @@ from blixard.commands import (
     DeleteVm,
     Entry,
     PlaceVm,
+    RaiseLevel,
     RegisterNode,
     RemoveNode,
     ReportVm,
@@ -26,7 +28,7 @@ from blixard.commands import (
     StopVm,
 )
 from blixard.errors import Code
-from blixard.machine import nodes, vms
+from blixard.machine import agreement, nodes, vms
 from blixard.model import (
     Cluster,
     Fix,
@@ -84,6 +86,10 @@ def _execute(  # noqa: C901, PLR0912 - one case a command
             return nodes.register(cluster, index, at_ms, command)
         case CheckIn():
             return nodes.check_in(cluster, index, command)
+        case RaiseLevel():
+            return agreement.raise_level(cluster, index, command)
+        case AttestState():
+            return agreement.attest(cluster, index, command)
 
 
 def _forgotten(request: RequestId) -> Rejected:

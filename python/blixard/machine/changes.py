@@ -19,6 +19,8 @@ class Change:
 
 def changes(before: Cluster, after: Cluster) -> Iterator[Change]:
     """The changes of VMs and nodes from one state to the next, in the order of their names."""
+    if before.level != after.level:
+        yield Change(f"all nodes know the rules of level {after.level}, which hold from now on")
     if before.nodes is not after.nodes:
         for node_id in sorted({*before.nodes, *after.nodes}):
             yield from _node(before.nodes.get(node_id), after.nodes.get(node_id))

@@ -11,6 +11,7 @@ from blixard.commands import (
     SettleNode,
 )
 from blixard.errors import Code
+from blixard.machine.agreement import refuse_level
 from blixard.machine.vms import end_incarnation
 from blixard.model import (
     Accepted,
@@ -30,9 +31,19 @@ DEPARTED_KEPT: Final = 1_000
 
 def add(cluster: Cluster, index: int, command: AddNode) -> Step:
     """Admit a node. The same data directory may ask again; another one may not take the id."""
+    if not cluster.nodes:
+        # Whoever is first becomes a member by registering: that must be the founder.
+        return cluster, Rejected(
+            Code.BUSY,
+            "the node that founded the cluster has not registered yet",
+            fixes=(Fix("try again in a moment"),),
+        )
     known = cluster.nodes.get(command.node_id)
     if command.join_id in cluster.departed:
         return cluster, _departed(command.node_id)
+    too_old = refuse_level(cluster, f"node-{command.node_id}", command.level)
+    if too_old is not None:
+        return cluster, too_old
     if known is None:
         node = Node(
             node_id=command.node_id,
@@ -40,6 +51,7 @@ def add(cluster: Cluster, index: int, command: AddNode) -> Step:
             machine_id=command.machine_id,
             join_id=command.join_id,
             membership=Membership.JOINING,
+            level=command.level,
         )
         return _address_taken(cluster, node) or (_put(cluster, node), Accepted(index))
     if known.join_id == command.join_id and known.membership is not Membership.LEAVING:
@@ -135,6 +147,9 @@ def register(cluster: Cluster, index: int, at_ms: int, command: RegisterNode) ->
             why="that machine may still run its VMs",
             fixes=(_remove_and_add(node),),
         )
+    too_old = refuse_level(cluster, node.name, command.level)
+    if too_old is not None:
+        return cluster, too_old
     registered = replace(
         node,
         address=command.address,
@@ -142,6 +157,7 @@ def register(cluster: Cluster, index: int, at_ms: int, command: RegisterNode) ->
         session=index,
         capacity=command.capacity,
         version=command.version,
+        level=command.level,
     )
     return end_incarnation(_put(cluster, registered), node.node_id, at_ms), Accepted(index)
 
@@ -153,12 +169,16 @@ def check_in(cluster: Cluster, index: int, command: CheckIn) -> Step:
         return cluster, _not_a_member(command.node_id)
     if node.incarnation == 0 or node.incarnation != command.incarnation:
         return cluster, Rejected(Code.STALE, f"that life of {node.name} is over")
+    too_old = refuse_level(cluster, node.name, command.level)
+    if too_old is not None:
+        return cluster, too_old
     refreshed = replace(
         node,
         session=index,
         address=command.address,
         capacity=command.capacity,
         version=command.version,
+        level=command.level,
     )
     return _put(cluster, refreshed), Accepted(index)
 

@@ -40,7 +40,7 @@ class Machine(Protocol):
     """What the log is replicated for."""
 
     def apply(self, index: int, entry: bytes) -> object:
-        """Apply one committed command. Never raises."""
+        """Apply one committed command. What it raises ends this node, never the command."""
         ...
 
     def snapshot(self) -> bytes:

@@ -1,17 +1,19 @@
 """The `Log` port over the consensus engine: commands become bytes, and bytes the next state."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from blixard import codec
 from blixard.commands import (
+    AttestState,
     Command,
     Entry,
 )
-from blixard.errors import Code
+from blixard.errors import BlixardError, Code
 from blixard.machine import apply
 from blixard.machine.changes import Change, changes
 from blixard.model import (
+    LEVEL,
     Accepted,
     Cluster,
     Outcome,
@@ -21,34 +23,121 @@ from blixard.model import (
 from blixard.ports import Clock, Done, LogStatus, Unavailable
 from blixard.raft import outcome as raft
 from blixard.raft.engine import RaftEngine
+from blixard.raft.seal import digest
+
+Law = Callable[[Cluster, int, Entry], tuple[Cluster, Outcome]]
+"""As `machine.apply`."""
+
+DIGEST_EVERY: Final = 1_000
+"""The digest of the state is taken at each index that this divides."""
+DIGESTS_KEPT: Final = 16
+"""A leader tells a digest within a second; so many indices may pass until it is applied."""
+
+
+class StateDiffers(BlixardError):
+    """This node and the leader have come from the same log to different states.
+
+    A node that differs stops, and is not to be restarted by itself. If it is the leader that
+    differs, the others stop: the cluster stands still and its data stays, on each node what that
+    node came to. An operator decides. Whoever starts a node again with its data says that this
+    node is right: what its log held by then is not compared again, so the others go on without
+    the leader once that is stopped, and it can be removed.
+    """
+
+    code = Code.STATE_DIFFERS
+
+    def __init__(self, at_index: int) -> None:
+        super().__init__(
+            f"the state of this node as of entry {at_index} differs from the leader's",
+            remedy="remove this node from the cluster, empty its data directory and add it again; "
+            "if most nodes say so, stop the leader, start the others again, and do it there",
+        )
+
+
+class ReleaseTooOld(BlixardError):
+    """The cluster has come to a level that this release does not know."""
+
+    code = Code.RELEASE_TOO_OLD
+
+    def __init__(self, level: int, supported: int) -> None:
+        super().__init__(
+            f"the cluster is at level {level}, and this release supports {supported} at most",
+            remedy="update this node to the release of the other nodes",
+        )
 
 
 class ReplicatedCluster:
-    """The engine's state machine: our state, our bytes."""
+    """The engine's state machine: our state, our bytes.
 
-    def __init__(self, told: Callable[[Change], None]) -> None:
+    `law` and `level` are those of one release: a simulator runs several side by side.
+    """
+
+    def __init__(
+        self, told: Callable[[Change], None], law: Law = apply, level: int = LEVEL
+    ) -> None:
         self.cluster = Cluster()
+        self.decided_index = 0
+        """Up to here the log was there when this node was started: see `StateDiffers`."""
         self._told = told
+        self._law = law
+        self._level = level
+        self._applied_index: int | None = 0
+        """The index of the last entry applied here; None if that is not known."""
+        self._digests: dict[int, bytes] = {}
+
+    @property
+    def state_digest(self) -> tuple[int, bytes] | None:
+        """The last index that there is a digest for, and the digest of the state as of then."""
+        return next(reversed(self._digests.items()), None)
 
     def apply(self, index: int, entry: bytes) -> Outcome:
-        """Apply one entry. Total: bytes that cannot be read change nothing."""
+        """Apply one entry. Bytes that cannot be read change nothing. Raises `StateDiffers` and
+        `ReleaseTooOld`: this node must not go on then."""
+        self._remember(index)
         try:
             decoded = codec.decode_entry(entry)
         except codec.DecodeError as error:
             return Rejected(Code.INTERNAL, f"entry {index} cannot be read: {error}")
+        if isinstance(decoded.command, AttestState) and index > self.decided_index:
+            self._compare(decoded.command)
         before = self.cluster
-        self.cluster, outcome = apply(before, index, decoded)
+        self.cluster, outcome = self._law(before, index, decoded)
+        self._check_level(self.cluster)
         for change in changes(before, self.cluster):
             self._told(change)
         return outcome
+
+    def _remember(self, index: int) -> None:
+        """Take the digest of the state at the last round index before `index`, if the state has
+        not changed since. Other entries than commands lie between, so none may have that index."""
+        applied_index, self._applied_index = self._applied_index, index
+        round_index = (index - 1) // DIGEST_EVERY * DIGEST_EVERY
+        if applied_index is None or not applied_index <= round_index or round_index == 0:
+            return
+        self._digests[round_index] = digest(self.snapshot())
+        if len(self._digests) > DIGESTS_KEPT:
+            del self._digests[next(iter(self._digests))]
+
+    def _compare(self, attested: AttestState) -> None:
+        """A node that has no digest of that index, for a snapshot took it there, skips it."""
+        mine = self._digests.get(attested.at_index)
+        if mine is not None and mine != attested.digest:
+            raise StateDiffers(attested.at_index)
+
+    def _check_level(self, cluster: Cluster) -> None:
+        if cluster.level > self._level:
+            raise ReleaseTooOld(cluster.level, self._level)
 
     def snapshot(self) -> bytes:
         """The whole state."""
         return codec.encode_cluster(self.cluster)
 
     def restore(self, data: bytes) -> None:
-        """Take over a whole state. Raises `codec.DecodeError`."""
-        self.cluster = codec.decode_cluster(data)
+        """Take over a whole state. Raises `codec.DecodeError` and `ReleaseTooOld`."""
+        cluster = codec.decode_cluster(data)
+        self._check_level(cluster)
+        self.cluster = cluster
+        self._applied_index = None
 
 
 class Forward(Protocol):
@@ -73,6 +162,7 @@ class Replica:
         self._cluster_id = cluster_id
         self._clock = clock
         self._forward = forward
+        state.decided_index = engine.status().last_index
 
     def cluster(self) -> Cluster:
         return self._state.cluster
@@ -89,6 +179,7 @@ class Replica:
             applied_index=status.applied_index,
             members=dict(status.members),
             heard_ms=status.heard_ms,
+            state_digest=self._state.state_digest,
         )
 
     def propose(self, command: Command, done: Done, request: RequestId | None = None) -> None:

@@ -322,16 +322,18 @@ class JoinThroughResponse(_message.Message):
     def __init__(self, cluster_id: _Optional[str] = ...) -> None: ...
 
 class JoinClusterRequest(_message.Message):
-    __slots__ = ("node_id", "bind_address", "machine_id", "join_id")
+    __slots__ = ("node_id", "bind_address", "machine_id", "join_id", "level")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     BIND_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     MACHINE_ID_FIELD_NUMBER: _ClassVar[int]
     JOIN_ID_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
     node_id: int
     bind_address: str
     machine_id: str
     join_id: str
-    def __init__(self, node_id: _Optional[int] = ..., bind_address: _Optional[str] = ..., machine_id: _Optional[str] = ..., join_id: _Optional[str] = ...) -> None: ...
+    level: int
+    def __init__(self, node_id: _Optional[int] = ..., bind_address: _Optional[str] = ..., machine_id: _Optional[str] = ..., join_id: _Optional[str] = ..., level: _Optional[int] = ...) -> None: ...
 
 class JoinClusterResponse(_message.Message):
     __slots__ = ("cluster_id", "members")

@@ -96,8 +96,9 @@ class PeerCalls:
         address = checks.address(request.bind_address)
         log = self._node.leader_only()
         await self._reachable(node_id, address)
+        level = max(1, request.level)
         await self._node.change(
-            AddNode(node_id, address, request.machine_id, request.join_id), None
+            AddNode(node_id, address, request.machine_id, request.join_id, level), None
         )
         status = log.status()
         return pb.JoinClusterResponse(
