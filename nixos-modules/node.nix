@@ -114,7 +114,7 @@ in
         Restart = "always";
         RestartSec = 1;
         # What another start would only meet again: a mistake in the configuration, a node that the
-        # cluster does not let in.
+        # cluster does not let in, a damaged log.
         RestartPreventExitStatus = "2 3";
 
         User = "blixard";

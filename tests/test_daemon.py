@@ -1,6 +1,9 @@
 """The daemon as a process: what it does when a part of it is broken."""
 
 import asyncio
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,9 @@ import pytest
 
 from blixard import config, daemon
 from blixard.drivers.nix import NixBuilder
+from blixard.errors import Code
+from blixard.raft.recovery import bootstrap
+from blixard.raft.store import SqliteStore
 from cluster.loopback import free_port
 
 
@@ -42,3 +48,34 @@ def test_a_defect_in_a_driver_ends_the_process(
 
     with pytest.raises(KeyError, match="web"):
         asyncio.run(run())
+
+
+def test_a_node_whose_journal_is_damaged_says_the_way_back(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "raft")
+    bootstrap(store, "c1", 1, "127.0.0.1:7001")
+    store.close()
+    database = tmp_path / "raft" / "raft.db"
+    database.write_bytes(database.read_bytes().replace(b"cluster_id", b"cluster_if"))
+    node = [sys.executable, "-m", "blixard", "node", "--id", "1", "--driver", "process"]
+    places = ["--data-dir", str(tmp_path), "--socket", str(tmp_path / "api.sock")]
+    ran = subprocess.run(
+        [*node, *places, "--bind", f"127.0.0.1:{free_port()}"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ran.returncode == Code.DATA_CORRUPT.exit_status
+    assert "the journal is damaged: the checksum of its head is wrong" in ran.stderr
+    assert "fix: remove this node from the cluster, empty its data directory, and add" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "unit", ["nixos-modules/node.nix", "tests/hosts/files/etc/systemd/system/blixard.service"]
+)
+def test_a_unit_does_not_start_a_damaged_node_again_and_again(unit: str) -> None:
+    text = (Path(__file__).parents[1] / unit).read_text()
+    (listed,) = re.findall(r'RestartPreventExitStatus ?= ?"?([\d ]+)', text)
+    assert str(Code.DATA_CORRUPT.exit_status) in listed.split()
+    assert str(Code.DATA_UNUSABLE.exit_status) not in listed.split()
