@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,13 @@ def stock() -> Iterator[Make]:
     yield from _making(Stock)
 
 
+@pytest.fixture(params=[False, True], ids=["between turns", "during a write"])
+def ours(request: pytest.FixtureRequest) -> Iterator[Make]:
+    """Makes members that run our engine, and hear messages at one time or the other."""
+    yield from _making(partial(Ours, is_writing=request.param))
+
+
 @pytest.fixture
-def ours() -> Iterator[Make]:
-    """Makes members that run our engine."""
+def weakened() -> Iterator[Make]:
+    """Makes members that run our engine; the test takes one of its rules away."""
     yield from _making(Ours)

@@ -42,8 +42,12 @@ def begin(store: Store, node_id: int, members: int, top: int = 1) -> None:
 class Ours(Subject):
     """A `RaftEngine`; what it hears of one sender comes in order, over one connection."""
 
-    def __init__(self, node_id: int, members: int, folder: Path | None) -> None:
+    def __init__(
+        self, node_id: int, members: int, folder: Path | None, *, is_writing: bool = False
+    ) -> None:
+        """What `is_writing` hears everything in the middle of a turn, while the disk is busy."""
         super().__init__(node_id)
+        self.is_writing = is_writing
         self.folder = folder
         self.now_s = 1000.0
         self._members = members
@@ -109,7 +113,11 @@ class Ours(Subject):
         self._receive(sender, said_in, message=encode(message))
 
     def receive_again(self) -> None:
+        turn = self.engine.begin() if self.is_writing else None
         refusal = self.engine.receive(self._last_heard)
+        if turn is not None:
+            self.engine.write(turn)
+            self.engine.end(turn)
         if refusal is not None:
             self.refusals.append(refusal)
 

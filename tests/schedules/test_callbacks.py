@@ -45,10 +45,10 @@ def test_defect_n_a_command_is_applied_once_on_ours(ours: Make) -> None:
 
 
 def test_defect_n_is_seen_if_callers_are_told_while_an_entry_is_applied(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Waiters, "decided", lambda _, done, outcome: done(outcome))
-    member = ours()
+    member = weakened()
     a_callback_raises(member)
     assert member.applied == [b"once", b"once"]
 

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import struct
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from msgspec import structs
 
 from blixard.raft import recovery
+from blixard.raft.engine import RaftEngine, Turn
 from blixard.raft.recovery import recover
 from blixard.raft.store import CorruptJournal, SqliteStore
+from blixard.v1.raft_pb2 import RaftEnvelope
 from schedules.crashes import crashes_of, is_an_error
 from schedules.ours import Ours, begin
 from schedules.stock import Stock, package
@@ -62,7 +65,7 @@ def test_an_entry_and_a_vote_leave_unsynced_on_stock(
     assert syncs.count == 0
 
 
-def test_whatever_leaves_is_on_the_disk_on_ours(
+def test_an_entry_and_a_vote_are_synced_on_ours(
     ours: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite syncs its WAL at each commit when `synchronous` is FULL (2); the mark beside it is
@@ -77,19 +80,49 @@ def test_whatever_leaves_is_on_the_disk_on_ours(
     assert run("PRAGMA synchronous").fetchone() == (2,)
     assert run("PRAGMA journal_mode").fetchone() == ("wal",)
     syncs = Syncs(monkeypatch)
-    moments: list[tuple[int, int]] = []
-    say = member._send
+    an_entry_and_a_vote(member)
+    assert syncs.count >= 2, "a mark for each"
 
-    def sent(receiver: int, address: str, envelope: Any) -> None:
-        store = SqliteStore(crashed(tmp_path / "1"))
-        moments.append((recover(store, 1).last_index, recover(store, 1).getCurrentTerm()))
+
+def found_when_sent(member: Ours, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Acknowledge entry 2, and vote in term 2. Returns the last index and the term that a crash
+    at the moment of each message leaves on the disk."""
+    found: list[tuple[int, int]] = []
+    say = member.engine._send
+
+    def sent(receiver: int, address: str, envelope: RaftEnvelope) -> None:
+        assert member.folder is not None
+        store = SqliteStore(crashed(member.folder))
+        journal = recover(store, 1)
+        found.append((journal.last_index, journal.getCurrentTerm()))
         store.close()
         say(receiver, address, envelope)
 
     monkeypatch.setattr(member.engine, "_send", sent)
     an_entry_and_a_vote(member)
-    assert moments == [(2, 1), (2, 2)], "each message finds on the disk what it says"
-    assert syncs.count >= 2
+    return found
+
+
+def test_whatever_leaves_is_on_the_disk_on_ours(
+    ours: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = ours(folder=tmp_path / "1")
+    assert isinstance(member, Ours)
+    assert found_when_sent(member, monkeypatch) == [(2, 1), (2, 2)]
+
+
+def test_what_leaves_early_is_seen_if_an_answer_does_not_wait_for_its_own_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = RaftEngine.end
+
+    def eager(self: RaftEngine, turn: Turn) -> None:
+        end(self, replace(turn, letters=turn.letters + self._post.collect()))
+
+    monkeypatch.setattr(RaftEngine, "end", eager)
+    member = Ours(1, 3, tmp_path / "1", is_writing=True)
+    assert found_when_sent(member, monkeypatch) == [(1, 0), (2, 1)]
+    member.close()
 
 
 # A record has no checksum.
@@ -148,10 +181,10 @@ def test_a_vote_that_was_lost_is_noticed_on_ours(ours: Make, tmp_path: Path) -> 
 
 
 def test_a_second_vote_is_seen_if_the_mark_is_not_compared(
-    ours: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recovery, "_check_mark", lambda *_: None)
-    member = a_disk_that_forgot(ours, tmp_path)
+    member = a_disk_that_forgot(weakened, tmp_path)
     assert member.asks_for_vote(3, 7, TOP)
 
 
@@ -260,9 +293,9 @@ def test_the_commit_index_is_never_ahead_of_the_journal_on_ours(ours: Make, tmp_
 
 
 def test_a_commit_index_ahead_of_the_journal_stops_the_process_if_the_end_is_not_compared(
-    ours: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    member = ours(folder=tmp_path / "1")
+    member = weakened(folder=tmp_path / "1")
     a_commit_index_from_before(member)
     member.append(2, 1, (5, 1), [1], commit=5)
     member.close()

@@ -38,12 +38,12 @@ def test_defect_l_a_vote_counts_once_on_ours(ours: Make) -> None:
 
 
 def test_defect_l_is_seen_if_votes_are_not_remembered(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Ballot, "count", lambda *_: True)
     monkeypatch.setattr(Ballot, "is_won", lambda *_: True)
     monkeypatch.setattr(Order, "is_next", lambda *_: True)
-    member = ours(members=5)
+    member = weakened(members=5)
     one_vote_arrives_twice(member)
     assert member.leads
 
@@ -68,10 +68,10 @@ def test_defect_l_a_stranger_has_no_vote_on_ours(ours: Make) -> None:
 
 
 def test_defect_l_is_seen_if_everybody_is_entitled(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Post, "_not_entitled", lambda *_: None)
-    member = ours()
+    member = weakened()
     a_stranger_votes(member)
     assert member.leads
 
@@ -113,10 +113,10 @@ def test_the_term_of_a_member_that_was_cut_off_stays_on_ours(ours: Make) -> None
 
 
 def test_the_terms_grow_alone_if_the_pre_vote_is_not_asked(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Core, "_SyncObj__connectedToAnyone", lambda _: True)
-    member = ours()
+    member = weakened()
     a_minute_alone(member)
     assert member.term > 20
 
@@ -160,9 +160,9 @@ def test_a_leader_without_a_quorum_steps_down_within_an_election_timeout_on_ours
 
 
 def test_a_leader_without_a_quorum_is_seen_to_lead_on_if_it_is_patient(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    member = ours(members=5)
+    member = weakened(members=5)
     assert isinstance(member, Ours)
     monkeypatch.setattr(member.core.conf, "leaderFallbackTimeout", 30.0)
     member.elect(2, 3)

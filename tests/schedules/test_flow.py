@@ -74,7 +74,7 @@ def test_a_follower_that_answers_again_gets_everything_on_ours(ours: Make) -> No
 
 
 def test_all_of_it_is_seen_to_be_sent_if_nothing_limits_it(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replicate, "APPENDS_AHEAD", 10**9)
-    assert len(a_silent_follower(ours())) == ENTRIES
+    assert len(a_silent_follower(weakened())) == ENTRIES

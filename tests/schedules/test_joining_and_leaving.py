@@ -110,10 +110,10 @@ def test_a_removed_member_is_told_so_on_ours(ours: Make) -> None:
 
 
 def test_a_removed_member_is_seen_to_overthrow_the_leader_if_everybody_is_entitled(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Post, "_not_entitled", lambda *_: None)
-    leader = ours()
+    leader = weakened()
     a_removed_member_campaigns(leader)
     assert not leader.leads
 

@@ -49,10 +49,10 @@ def test_defect_h_the_second_change_waits_for_the_first_on_ours(ours: Make) -> N
 
 
 def test_defect_h_is_seen_if_changes_are_made_at_any_time(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Core, "may_change_members", lambda _: True)
-    leader, other = two_removals_at_once(ours)
+    leader, other = two_removals_at_once(weakened)
     assert leader.acknowledged == [b"x"]
     assert other.leads
 
@@ -118,9 +118,9 @@ def test_defect_i_the_configuration_is_that_of_the_log_on_ours(ours: Make, tmp_p
 
 
 def test_defect_i_is_seen_if_the_log_is_not_asked(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    member = ours()
+    member = weakened()
     restart = member.restart
 
     def forgetful() -> None:
@@ -159,7 +159,7 @@ def test_defect_j_the_configuration_is_that_of_the_whole_log_on_ours(ours: Make)
 
 
 def test_defect_j_is_seen_if_changes_are_made_when_applied(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply = Core._SyncObj__doApplyCommand
 
@@ -172,7 +172,7 @@ def test_defect_j_is_seen_if_changes_are_made_when_applied(
         apply(self, data)
 
     monkeypatch.setattr(Core, "_SyncObj__doApplyCommand", again)
-    member = ours(members=4)
+    member = weakened(members=4)
     a_removal_and_an_addition(member)
     assert member.voters == {1, 2, 3}
     assert member.leads
@@ -207,11 +207,11 @@ def test_defect_k_a_snapshot_has_the_configuration_of_its_last_entry_on_ours(our
 
 
 def test_defect_k_is_seen_if_a_snapshot_has_the_configuration_of_now(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = Journal.members
     monkeypatch.setattr(Journal, "members", lambda log, *_: members(log))
-    receiver = a_snapshot_before_a_change_is_committed(ours)
+    receiver = a_snapshot_before_a_change_is_committed(weakened)
     assert receiver.voters == {1, 2, 3}
     assert receiver.leads
 

@@ -39,14 +39,14 @@ def test_defect_a_a_chunk_commits_nothing_on_ours(ours: Make) -> None:
 
 
 def test_defect_a_is_seen_if_a_chunk_moves_the_commit_index(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hear(self: Core, sender: int, term: int) -> None:
         heard = {"type": "append_entries", "term": term, "commit_index": 100}
         self._SyncObj__onMessageReceived(library.Node(sender), heard)
 
     monkeypatch.setattr(Core, "_hear_leader", hear)
-    member = ours()
+    member = weakened()
     dead_entries_and_a_first_chunk(member)
     assert member.applied == member.acknowledged == [b"dead", b"dead too"]
 
@@ -91,14 +91,14 @@ def test_defect_b_no_more_is_acknowledged_than_was_compared_on_ours(ours: Make) 
 
 
 def test_defect_b_a_tail_is_acknowledged_and_applied_if_the_whole_log_counts(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def generous(append: Append, log: Journal) -> Fitted:
         end = log.last_index
         anchored = Append(append.term, append.commit_index, end, log.term_at(end), [])
         return Fitted(anchored, end)
 
-    member = ours()
+    member = weakened()
     member.append(2, 1, TOP, [1] * 29)
     monkeypatch.setattr(core, "fit", generous)
     member.append(3, 2, (20, 1), [1] * 4, commit=30)
@@ -107,13 +107,13 @@ def test_defect_b_a_tail_is_acknowledged_and_applied_if_the_whole_log_counts(
 
 
 def test_defect_b_is_seen_if_appends_pass_as_they_are(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def whole(append: Append, log: Journal) -> Fitted:
         return Fitted(append, append.last_index)
 
     monkeypatch.setattr(core, "fit", whole)
-    member = ours()
+    member = weakened()
     assert an_append_that_was_overtaken(member)
     assert member.last == (24, 1)
 
@@ -198,7 +198,7 @@ def test_defect_c_an_acknowledgement_counts_in_its_own_term_on_ours(ours: Make) 
 
 
 def test_defect_c_is_seen_if_answers_of_any_term_count(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receive = Core._receive_answer
     monkeypatch.setattr(
@@ -206,7 +206,7 @@ def test_defect_c_is_seen_if_answers_of_any_term_count(
         "_receive_answer",
         lambda self, sender, _, answer: receive(self, sender, self.term, answer),
     )
-    member = ours(members=5)
+    member = weakened(members=5)
     a_late_acknowledgement(member)
     assert member.acknowledged == [b"late"]
 
@@ -257,7 +257,7 @@ def test_defect_m_the_logs_meet_on_ours(ours: Make, monkeypatch: pytest.MonkeyPa
 
 
 def test_defect_m_is_seen_if_each_answer_moves_the_leader(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def follow(self: Replicator, member: int, prev_index: int, next_index: int) -> None:
         progress: Progress = self._members[member]
@@ -267,5 +267,5 @@ def test_defect_m_is_seen_if_each_answer_moves_the_leader(
 
     monkeypatch.setattr(Replicator, "mismatched", follow)
     monkeypatch.setattr(replicate, "BATCH_BYTES", 2000)
-    _, follower = a_long_backlog_behind_a_divergence(ours)
+    _, follower = a_long_backlog_behind_a_divergence(weakened)
     assert follower.last == (1071, 4)

@@ -77,20 +77,20 @@ def receive_chunk(self: Core, sender: int, sender_term: int, chunk: SnapshotChun
 
 
 def test_defect_d_is_seen_if_the_log_is_not_looked_at(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Core, "receive_chunk", receive_chunk)
-    member = ours()
+    member = weakened()
     assert a_snapshot_that_is_late(member)
     assert member.last == (10, 1)
 
 
 def test_defect_d_a_state_that_would_go_back_stops_the_process(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Core, "receive_chunk", receive_chunk)
     with pytest.raises(AssertionError):
-        a_snapshot_of_what_is_applied(ours())
+        a_snapshot_of_what_is_applied(weakened())
 
 
 # E and F: what arrives is not what was sent.
@@ -152,10 +152,10 @@ def finish(self: Incoming, chunk: SnapshotChunk) -> Snapshot | None:
 
 
 def test_defect_e_is_seen_if_nothing_is_compared(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Incoming, "finish", finish)
-    member = ours()
+    member = weakened()
     a_damaged_snapshot(member)
     assert member.applied not in ([], [b"a" * 100, b"b" * 100]), "a state that never was"
 
@@ -185,18 +185,18 @@ def test_defect_f_a_half_begins_at_its_beginning_on_ours(ours: Make) -> None:
 
 
 def test_defect_f_is_seen_if_chunks_are_joined_as_they_come(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def add(self: Incoming, _sender: int, _term: int, chunk: SnapshotChunk) -> int:
         self._data += chunk.data
         return len(self._data)
 
     monkeypatch.setattr(Incoming, "add", add)
-    member = ours()
+    member = weakened()
     halves_of_two_snapshots(member)
     assert member.applied == [], "the checksum still finds out"
     monkeypatch.setattr(Incoming, "finish", finish)
-    member = ours()
+    member = weakened()
     halves_of_two_snapshots(member)
     joined = b"".join(member.applied)
     assert b"a" in joined, "a state that never was"
@@ -256,11 +256,11 @@ def test_defect_g_a_crash_at_any_moment_drops_nothing_on_ours(ours: Make, tmp_pa
 
 
 def test_defect_g_is_noticed_if_each_statement_stands_for_itself(
-    ours: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = store._open
     monkeypatch.setattr(store, "_open", lambda path: Loose(real(path)))
-    started, refused = compactions(ours, tmp_path)
+    started, refused = compactions(weakened, tmp_path)
     assert started
     assert refused
 
@@ -306,9 +306,9 @@ def test_defect_o_one_chunk_waits_for_its_answer_on_ours(ours: Make) -> None:
 
 
 def test_defect_o_is_seen_if_no_answer_is_awaited(
-    ours: Make, monkeypatch: pytest.MonkeyPatch
+    weakened: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leader = ours()
+    leader = weakened()
     assert isinstance(leader, Ours)
     monkeypatch.setattr(leader.core.replicator, "_retry_s", 0.0)
     assert chunks_in_fifty_ticks(leader) == 50
