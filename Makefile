@@ -11,10 +11,11 @@ SHELL := /bin/bash
 # To run a node and a guest, and to test on whole systemd hosts.
 PACKAGES := busybox-static nix-bin python3-gi python3-pydbus python3-systemd python3-venv \
 	qemu-system-x86
-HOST_PACKAGES := iproute2 mmdebstrap nftables systemd-container zstd
+HOST_PACKAGES := e2fsprogs iproute2 mmdebstrap mount nftables systemd-container zstd
 
 PYTHON := .venv/bin/python
 GUEST := /opt/blixard/guest
+ETCD := /opt/blixard/etcd
 LOCKS := python/requirements-build.lock python/requirements-dev.lock
 
 # apt-get is not even asked when nothing is missing.
@@ -28,8 +29,17 @@ define install
 	apt-get install -qy --no-install-recommends $$missing
 endef
 
+# Leaves the contents of a package in ./unpacked, in a directory that is removed at the end.
+define unpack
+	scratch=$$(mktemp -d)
+	trap 'rm -rf "$$scratch"' EXIT
+	cd "$$scratch"
+	apt-get -o APT::Sandbox::User=root download -q $(1)
+	dpkg-deb --extract ./*.deb unpacked
+endef
+
 help: ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 venv: packages .venv/complete ## what a node needs, and .venv/bin/blixard (the default)
 
@@ -54,12 +64,8 @@ guest: $(GUEST)/vmlinuz ## the kernel that vm-templates/tiny boots
 # The kernel is unpacked, never installed: this machine goes on booting its own.
 $(GUEST)/vmlinuz:
 	@apt-get update -q
-	scratch=$$(mktemp -d)
-	trap 'rm -rf "$$scratch"' EXIT
-	cd "$$scratch"
 	package=$$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: //p')
-	apt-get -o APT::Sandbox::User=root download -q "$$package"
-	dpkg-deb --extract ./*.deb unpacked
+	$(call unpack,"$$package")
 	install -D -m 644 unpacked/boot/vmlinuz-* $@
 
 demo: venv guest ## three nodes on this machine, and a microVM that survives
@@ -74,7 +80,16 @@ lint: venv ## ruff and mypy
 	$(PYTHON) -m mypy --config-file python/pyproject.toml python/blixard tests
 
 bench: venv guest ## measures what the documentation states
-	@$(PYTHON) tests/bench.py
+	@PYTHONPATH=tests $(PYTHON) -m bench
+
+bench-etcd: venv $(ETCD) ## commits beside etcd's
+	@PYTHONPATH=tests $(PYTHON) -m bench --etcd $(ETCD)
+
+# The server is unpacked, never installed: no service is started.
+$(ETCD):
+	@apt-get update -q
+	$(call unpack,etcd-server)
+	install -D unpacked/usr/bin/etcd $@
 
 proto: venv ## generates python/blixard/v1 from proto
 	@$(PYTHON) -m grpc_tools.protoc -I proto --python_out=python --pyi_out=python \
@@ -92,4 +107,4 @@ clean: ## removes .venv and caches; installed packages stay
 	@rm -rf .venv python/*.egg-info
 	find . \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \) -prune -exec rm -rf {} +
 
-.PHONY: help venv packages host-packages guest demo test lint bench proto lock clean
+.PHONY: help venv packages host-packages guest demo test lint bench bench-etcd proto lock clean

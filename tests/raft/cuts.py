@@ -30,6 +30,7 @@ from raft.writer import numbers_in, write
 EXT4_IOC_SHUTDOWN = 0x8004587D
 NOLOGFLUSH = 2
 
+IMAGE = "disk"
 IMAGE_BYTES = 48 * 1024 * 1024
 NO_MOUNTS = 77
 """The exit status that says that nothing can be mounted here."""
@@ -85,7 +86,7 @@ class Power:
     """The file system is cut off; what was not synced is gone."""
 
     def __init__(self, directory: Path) -> None:
-        self._image = directory / "disk"
+        self._image = directory / IMAGE
         self._mounted = directory / "mounted"
         self.journal = self._mounted / "journal"
         self._mounted.mkdir()

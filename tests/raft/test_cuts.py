@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from raft.cuts import NO_MOUNTS
+from raft.cuts import IMAGE, NO_MOUNTS
 
 CUTS = 100
 DEADLINE_S = 300
@@ -33,14 +33,17 @@ def cut(directory: Path, kind: str, sabotage: str = "") -> dict[str, Any]:
     print(f"seed {SEED}")
     script = Path(__file__).with_name("cuts.py")
     arguments = [sys.executable, str(script), kind, str(directory), str(SEED), str(CUTS), sabotage]
-    ran = subprocess.run(
-        [*(NAMESPACE if kind == "power" else ()), *arguments],
-        env={**os.environ, "PYTHONPATH": str(script.parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    try:
+        ran = subprocess.run(
+            [*(NAMESPACE if kind == "power" else ()), *arguments],
+            env={**os.environ, "PYTHONPATH": str(script.parents[1])},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+    finally:
+        (directory / IMAGE).unlink(missing_ok=True)
     if ran.returncode == NO_MOUNTS:
         pytest.skip(f"no image can be mounted here: {ran.stdout}")
     assert ran.returncode == 0, ran.stdout + ran.stderr
