@@ -34,7 +34,7 @@ def stock() -> Iterator[Make]:
     yield from _making(Stock)
 
 
-@pytest.fixture(params=[False, True], ids=["between turns", "during a write"])
+@pytest.fixture(params=[False, True], ids=["between-turns", "during-a-write"])
 def ours(request: pytest.FixtureRequest) -> Iterator[Make]:
     """Makes members that run our engine, and hear messages at one time or the other."""
     yield from _making(partial(Ours, is_writing=request.param))

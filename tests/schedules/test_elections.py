@@ -7,7 +7,7 @@ from blixard.raft.engine import RaftTimings
 from blixard.raft.envelope import Post
 from blixard.raft.guard import Ballot, Order
 from blixard.raft.wire import LeadNow, PreVoteRequest, Vote, VoteRequest
-from raft.lab import STEP_S
+from raft.lab import STEP_S, Lab
 from schedules.ours import Ours
 from schedules.subject import TOP, Make, Subject
 
@@ -168,6 +168,30 @@ def test_a_leader_without_a_quorum_is_seen_to_lead_on_if_it_is_patient(
     member.elect(2, 3)
     member.run(25)
     assert member.leads
+
+
+def test_a_leader_that_hears_nobody_gives_way_though_all_hear_it_on_ours() -> None:
+    """Its heartbeats keep everyone else from an election for as long as it leads."""
+    lab = Lab().found(3)
+    deaf = lab.lead()
+    began_s = lab.now_s
+    longest_s = lab.timings.election_max_ms / 1000
+    lab.passes = lambda envelope: envelope.receiver != deaf
+    lab.until(lambda: deaf not in lab.leaders(), within_s=longest_s + 2 * STEP_S)
+    lab.until(lambda: lab.leaders() != [], within_s=3 * longest_s)
+    assert lab.leaders() != [deaf]
+    assert lab.now_s - began_s < 4 * longest_s
+
+
+def test_a_follower_that_hears_nobody_disturbs_nobody_on_ours() -> None:
+    lab = Lab().found(3)
+    leader = lab.lead()
+    term = lab.nodes[leader].engine.status().term
+    deaf = next(node for node in lab.nodes if node != leader)
+    lab.passes = lambda envelope: envelope.receiver != deaf
+    lab.run(20)
+    assert lab.leaders() == [leader]
+    assert {node.engine.status().term for node in lab.nodes.values()} == {term}
 
 
 def test_the_answers_of_a_removed_member_keep_no_leader_on_ours(ours: Make) -> None:
