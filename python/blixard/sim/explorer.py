@@ -39,7 +39,7 @@ from blixard.sim.explorer_actions import (
 )
 from blixard.sim.explorer_rules import Broken, Past
 from blixard.sim.explorer_steps import EMPTY, Situation, State, Steps, Violated
-from blixard.sim.sabotage import Patch, patched, switched_off
+from blixard.sim.sabotage import Patch, changed, switched_off
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def explore(
         if sabotage is not None:
             stack.enter_context(switched_off(sabotage))
         stack.enter_context(
-            patched(
+            changed(
                 Patch(snapshot, "CHUNK_BYTES", bounds.chunk_bytes),
                 Patch(replicate, "BATCH_BYTES", bounds.batch_bytes),
             )

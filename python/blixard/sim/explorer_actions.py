@@ -23,29 +23,25 @@ _TAIL: Final[Script] = (
     ("lose", 1, 2),
     ("lose", 1, 3),
 )
-_HALF: Final[Script] = (
+_PART: Final[Script] = (
     *_ELECTED,
-    ("propose", 1),
-    ("lose", 1, 3),
-    ("exchange", 1, 2),
-    ("propose", 1),
-    ("lose", 1, 2),
-    ("lose", 1, 3),
+    *(("propose", 1), ("lose", 1, 3), ("deliver", 1, 2)) * 2,
+    *(("propose", 1), ("lose", 1, 2), ("lose", 1, 3)),
+)
+_CRASHED: Final[Script] = (
+    *_PART,
+    *(("deliver", 2, 1), ("lose", 2, 1), ("reset", 1, 2)),
+    *(("deliver", 1, 2), ("deliver", 2, 1)) * 2,
+    ("crash", 1),
 )
 SEEDS: Final[dict[str, Script]] = {
     "a leader in its first term": _ELECTED,
     "a leader whose entries have reached nobody": _TAIL,
-    "a leader with an entry that has reached one follower, and one that has not": _HALF,
-    "that leader has crashed": (*_HALF, ("crash", 1)),
+    "a leader with entries that have reached one follower, and one that has reached nobody": _PART,
+    "that leader has crashed, after its connection had broken": _CRASHED,
     "a successor of a leader that was cut off": (*_TAIL, ("elect", 2, (3,))),
-    "a successor of a leader that has crashed": (*_HALF, ("crash", 1), ("elect", 2, (3,))),
-    "that successor has taken a snapshot": (
-        *_HALF,
-        ("crash", 1),
-        ("elect", 2, (3,)),
-        ("exchange", 2, 3),
-        ("compact", 2),
-    ),
+    "a successor of a leader that has crashed": (*_CRASHED, ("elect", 2, (3,))),
+    "a successor that has taken a snapshot": (*_CRASHED, ("compact", 2), ("elect", 2, (3,))),
 }
 """Where a search in a cluster of three sets out, by what it is."""
 

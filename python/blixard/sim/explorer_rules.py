@@ -33,6 +33,8 @@ class Past(NamedTuple):
     """Each term that had a leader, with the leader."""
     committed: tuple[Entry, ...] = ()
     """Every entry after the founding one that some node has treated as committed."""
+    terms: tuple[int, ...] = ()
+    """The terms of the nodes that were the first to do so."""
     acknowledged: int = 0
     """A bit for each of `committed`: its proposer was told that it is decided."""
 
@@ -151,7 +153,9 @@ def leading(past: Past, node: int, now: Facts) -> Past | Broken:
     before = dict(past.leaders).get(now.leads)
     if before not in (None, node):
         return Broken(ELECTION_SAFETY, f"nodes {before} and {node} both lead term {now.leads}")
-    missing = ~holds(past, now.base, now.entries) & (1 << len(past.committed)) - 1
+    # A leader may learn of its election when the next term has begun already.
+    earlier = sum(1 << position for position, term in enumerate(past.terms) if term < now.leads)
+    missing = earlier & ~holds(past, now.base, now.entries)
     if missing:
         return Broken(
             LEADER_COMPLETENESS,
