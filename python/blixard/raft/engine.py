@@ -49,9 +49,10 @@ class RaftTimings:
     """How long things take, and how much of the log is kept."""
 
     heartbeat_ms: int = 100
-    election_min_ms: int = 1_000
-    """A follower that hears no leader for this long, at least, asks to be elected."""
-    election_max_ms: int = 2_000
+    election_min_ms: int = 600
+    """A follower that hears no leader for this long, at least, asks to be elected: five heartbeats
+    may be lost or held up, and after the death of a leader there is another within a second."""
+    election_max_ms: int = 1_200
     """At most; a leader that hears no majority for this long steps down."""
     proposal_timeout_ms: int = 10_000
     snapshot_entries: int = 1_000
@@ -122,6 +123,8 @@ class RaftEngine:
         self._proposals: list[tuple[bytes, Done]] = []
         self._readers: list[Done] = []
         self._barrier_is_under_way = False
+        self._waits_until_s = float("-inf")
+        """Until then a successor is to be found."""
         self._heard_s: dict[int, float] = {}
         self.wake: Callable[[], None] = lambda: None
         """Called when a tick is worth while before the next one is due."""
@@ -280,8 +283,9 @@ class RaftEngine:
     def _advance(self) -> None:
         self._core.doTick()
         self._membership.advance()
-        self._append_proposals()
-        self._append_barrier()
+        if not self._core.leads or self._clock() >= self._waits_until_s:
+            self._append_proposals()
+            self._append_barrier()
         if self._core.leads:
             self._core.replicate(heartbeat=False)
         applied_since = self._core.applied_index - self._journal.snapshot_index

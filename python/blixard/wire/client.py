@@ -25,7 +25,8 @@ SHORTEST_ATTEMPT_S: Final = 0.2
 """A single node is waited for half of the time that is left, within these bounds."""
 LEARNING_S: Final = 1.0
 FIRST_PAUSE_S: Final = 0.05
-LONGEST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 0.1
+"""Shorter than an election, so that little is added to it."""
 _OPTIONS: Final = (
     # Nodes are reached directly, whatever proxy the shell's environment names for the web.
     ("grpc.enable_http_proxy", 0),
