@@ -5,6 +5,7 @@ trips, the caller's and the leader's. Each is measured alone, in turns, on the s
 """
 
 import itertools
+import os
 import sqlite3
 import statistics
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import grpc
 
+from bench.figure import show
 from blixard.v1 import blixard_pb2 as pb
 from blixard.v1 import blixard_pb2_grpc as rpc
 from cluster.loopback import LoopbackCluster, three_nodes
@@ -35,8 +37,7 @@ def main() -> None:
                 measured.setdefault(what, []).extend(timed(once) for _ in range(EACH))
     p50 = {what: statistics.median(times) for what, times in measured.items()}
     for what, times in measured.items():
-        p99 = statistics.quantiles(times, n=100)[98]
-        print(f"{what}: p50 {p50[what]:.2f} ms, p99 {p99:.2f} ms, of {len(times)}")
+        show(what, times)
     floor = 2 * (p50["SQLite FULL transaction"] + p50["gRPC round trip"])
     print(f"two of both: {floor:.2f} ms; a commit's p50 is {p50['commit'] / floor:.2f} of that")
 
@@ -65,11 +66,18 @@ def parts(
     def transaction() -> None:
         database.execute("INSERT INTO floor VALUES (?)", (bytes(200),))
 
+    file = os.open(directory / "floor", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def append() -> None:
+        os.write(file, bytes(512))
+        os.fdatasync(file)
+
     def round_trip() -> None:
         calls.OpenSession(pb.OpenSessionRequest())
 
     return {
         "gRPC round trip": round_trip,
+        "512 bytes appended, fdatasync": append,
         "SQLite FULL transaction": transaction,
         "commit": commit,
     }
@@ -80,7 +88,3 @@ def timed(once: Callable[[], object]) -> float:
     began = time.perf_counter()
     once()
     return (time.perf_counter() - began) * 1000
-
-
-if __name__ == "__main__":
-    main()
