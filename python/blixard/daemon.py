@@ -30,11 +30,11 @@ from blixard.drivers.systemd_files import UnitFiles
 from blixard.machine.changes import Change
 from blixard.model import LEVEL, Capacity
 from blixard.notify import ServiceNotifier, log_change, set_up_logging
-from blixard.ports import Done
+from blixard.ports import Done, Log
 from blixard.raft.engine import RaftEngine
 from blixard.raft.recovery import bootstrap, identity_of, join
 from blixard.raft.replica import Replica, ReplicatedCluster
-from blixard.raft.runner import EngineRunner
+from blixard.raft.runner import TICK_S, EngineRunner
 from blixard.raft.store import SqliteStore
 from blixard.raft.transport import GrpcTransport
 from blixard.v1 import blixard_pb2 as pb
@@ -45,6 +45,8 @@ from blixard.wire.server import ClusterService, RaftService, Server
 STEP_EVERY_S: Final = 0.5
 """The longest pause between two steps of the agent; whatever changes wakes it earlier."""
 RETRY_S: Final = 1.0
+HAND_OVER_S: Final = 1.0
+"""How long a leader that stops may wait for its successor."""
 DEFECT: Final = "defect in a driver"
 """How drivers tell the loop of a mistake of ours."""
 MICROVMS: Final = Path("/var/lib/microvms")
@@ -76,6 +78,7 @@ class Daemon:
         self.founding = config.founding
         self.cluster_id = ""
         self._belongs = asyncio.Event()
+        self._leaving = asyncio.Event()
 
     async def run(self) -> None:
         """Live until a signal says to stop, then let go of everything but the VMs."""
@@ -91,7 +94,8 @@ class Daemon:
 
         loop.set_exception_handler(failed)
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, living.cancel)
+            loop.add_signal_handler(number, self._leaving.set)
+        leaving = asyncio.ensure_future(self._leave(living))
         try:
             await living
         except asyncio.CancelledError:
@@ -99,6 +103,28 @@ class Daemon:
                 # What a driver was about to do is lost; a new daemon begins from what it sees.
                 raise defects[0] from None
             _log.info("stopped; VMs of this node go on running")
+        finally:
+            leaving.cancel()
+
+    async def _leave(self, living: "asyncio.Future[None]") -> None:
+        """End the daemon's life when a signal says so, after letting another member lead."""
+        await self._leaving.wait()
+        if self._node.opened:
+            await self._hand_over(self._node.log)
+        living.cancel()
+
+    async def _hand_over(self, log: Log) -> None:
+        """Return once another member leads, at once if this one does not or has no majority."""
+        status = log.status()
+        heard_ms = [age_ms for age_ms in status.heard_ms.values() if age_ms < HAND_OVER_S * 1_000]
+        if not status.is_leader or not heard_ms or 2 * (len(heard_ms) + 1) <= len(status.members):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HAND_OVER_S):
+                while log.status().leader_id in (status.node_id, None):
+                    # A successor needs the whole log, and the request can be lost.
+                    log.transfer_leadership()
+                    await asyncio.sleep(TICK_S)
 
     async def _live(self) -> None:
         """Listen, belong to a cluster, and take one step after another."""

@@ -8,7 +8,7 @@ alone: it is derived from the snapshot and the entries after it, whether committ
 # ruff: noqa: N802 - names of the library
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from blixard.raft import library
@@ -171,14 +171,18 @@ class Core(library.SyncObj):  # type: ignore[misc]
         others = {*self.members, *learners} - {self.self_id}
         self.replicator.advance(self.term, sorted(others), heartbeat=heartbeat)
 
-    def ask_to_lead(self) -> int | None:
-        """Ask the member that is least behind to take over (the thesis, section 3.10); None if
-        none has the whole log."""
-        others = [member for member in self.members if member != self.self_id]
-        match = self.replicator.match_of
-        best = max(others, key=lambda member: (match(member), -member), default=None)
-        if not self.leads or best is None or match(best) < self._journal.last_index:
+    def ask_to_lead(self, heard_s: Mapping[int, float]) -> int | None:
+        """Ask a member that has the whole log to take over (the thesis, section 3.10): the one that
+        was heard from last. None if there is none."""
+        last_index, match = self._journal.last_index, self.replicator.match_of
+        ready = [
+            member
+            for member in self.members
+            if member != self.self_id and member in heard_s and match(member) == last_index
+        ]
+        if not self.leads or not ready:
             return None
+        best = max(ready, key=lambda member: (heard_s[member], -member))
         self._port.send(best, LeadNow(term=self.term))
         return best
 

@@ -181,10 +181,14 @@ class RaftEngine:
         self.wake()
 
     def transfer_leadership(self) -> int | None:
-        """Ask the member that is least behind to lead, and return its id; None if this node does
-        not lead or no other member has the whole log. Whether it worked is seen in `status`."""
+        """Ask another member to lead, and return its id; None if this node does not lead or no
+        other member has the whole log. Whether it worked is seen in `status`: for an election
+        timeout proposals wait for that, so that some member comes to have the whole log."""
         self._enter()
-        successor = self._core.ask_to_lead()
+        election_s = self._timings.election_min_ms / 1000
+        if self._clock() >= self._waits_until_s + election_s:
+            self._waits_until_s = self._clock() + election_s
+        successor = self._core.ask_to_lead(self._heard_s)
         self.wake()
         return successor
 
