@@ -25,6 +25,7 @@ COMMANDS = {
     "cluster": Lazy("blixard.cli.cluster", "cluster", "Look at the cluster, join it, leave it."),
     "node": Lazy("blixard.cli.node", "node", "Run the daemon of this host."),
     "demo": Lazy("blixard.cli.demo", "demo", "A cluster and a microVM on this machine, at once."),
+    "sim": Lazy("blixard.cli.sim", "sim", "Simulate a cluster from a seed, and check it."),
     "completion": Lazy("blixard.cli.completion", "completion", "Completion for your shell."),
     "version": Lazy("blixard.cli.version", "version", "Print the version."),
 }

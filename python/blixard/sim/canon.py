@@ -1,26 +1,33 @@
 """The one history that every node must follow: the commands in the order of the log, and their
 effect on a state of the checkers' own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 
 from blixard import codec
 from blixard.commands import Entry, PlaceVm
-from blixard.model import Accepted, Cluster, Outcome, RequestId
-from blixard.sim.releases import Law
+from blixard.errors import Code
+from blixard.model import Accepted, Cluster, Outcome, Rejected, RequestId
+from blixard.raft.replica import Law
+
+
+def _is_forgotten(outcome: Outcome) -> bool:
+    return isinstance(outcome, Rejected) and outcome.code is Code.REQUEST_FORGOTTEN
 
 
 class Canon:
     """What was applied first at each index; whoever applies something else later is wrong."""
 
-    def __init__(self, law: Law) -> None:
+    def __init__(self, law: Law, runs: Callable[[int, str, int], bool]) -> None:
+        """`runs` says whether anything of a VM truly runs on a node, given its name and uid."""
         self._law = law
+        self._runs = runs
         self.cluster = Cluster()
         self.index = 0
         """The last command's."""
         self._entries: dict[int, tuple[bytes, Outcome]] = {}
         self._requests: dict[int, str] = {}
-        self._effects: dict[str, int] = {}
+        self._answers: dict[str, tuple[int, Outcome]] = {}
         self._states: dict[int, bytes] = {}
 
     def applied(
@@ -56,13 +63,24 @@ class Canon:
                 after.nodes,
                 after.sources,
             )
-            if changed and key in self._effects:
-                first = self._effects[key]
-                yield "exactly-once", f"request {key} took effect at {first} and at {index}"
-            if changed:
-                self._effects[key] = index
+            first_index, first = self._answers.setdefault(key, (index, outcome))
+            if first_index != index and changed:
+                yield "exactly-once", f"request {key} acts at {first_index} and at {index}"
+            elif outcome != first and not _is_forgotten(outcome):
+                yield "exactly-once", f"request {key} gets {first}, and repeated, {outcome}"
+        if before.vms is not after.vms:
+            yield from self._released(before)
         if isinstance(entry.command, PlaceVm) and isinstance(outcome, Accepted):
             yield from self._placed(before, entry.command)
+
+    def _released(self, before: Cluster) -> Iterator[tuple[str, str]]:
+        for name, old in before.vms.items():
+            holder = old.holder
+            new = self.cluster.vms.get(name)
+            if holder is None or (new is not None and new.holder == holder):
+                continue
+            if self._runs(holder.node_id, name, old.uid):
+                yield "holder-last", f"{name} is released, but runs on node-{holder.node_id}"
 
     def _placed(self, before: Cluster, command: PlaceVm) -> Iterator[tuple[str, str]]:
         vm = before.vms[command.name]

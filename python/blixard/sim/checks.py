@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from blixard.errors import BlixardError
 from blixard.model import Accepted, Outcome, RequestId
 from blixard.raft import snapshot as snapshots
+from blixard.raft.replica import StateDiffers
 from blixard.raft.store import Batch, CorruptJournal
 from blixard.raft.wire import Entry
 from blixard.sim.canon import Canon
@@ -30,6 +31,7 @@ INVARIANTS: Final = {
     "exactly-once": "a repeated request takes effect once",
     "linearizability": "answers are those of a table of VMs that does one thing at a time",
     "monotone-epochs": "a VM is started under a newer epoch than ever before",
+    "holder-last": "a host is no longer a VM's holder only when nothing of it runs there",
     "one-holder": "a VM is placed only where no host holds it",
     "capacity": "a host is never given more than it has",
     "at-most-one": "a VM never runs on two hosts",
@@ -112,6 +114,8 @@ class Checks:
         """A process has ended with a message."""
         if isinstance(error, CorruptJournal) and not host.disk.damage:
             self.violate("corruption", f"{host.name} refuses a sound journal: {error}")
+        if isinstance(error, StateDiffers):
+            self.violate("state-machine-safety", f"{host.name}: {error}")
 
     def fail_stop(self, host: "Host", error: Exception) -> None:
         """A process has died of its own mistake."""

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 CALL_MS: Final = 4_000
 PATIENCE_US: Final = 40_000_000
 """After this long without an answer a client gives up; what it asked may still take effect."""
+VERBS: Final = (*Verb, *[Verb.CREATE, Verb.START, Verb.RESTART] * 2, Verb.READ)
+"""As often as they are asked: most VMs are there, and are to run."""
 PAUSE_US: Final = (20_000, 400_000)
 SPEC: Final = VmSpec(StoreSource(f"/nix/store/{'0' * 32}-guest"), vcpus=1, memory_mib=512)
 
@@ -67,8 +69,7 @@ class Client:
         if self._is_told_to_stop:
             return
         name = self._random.choice(self._names)
-        verbs = [*Verb, Verb.CREATE, Verb.CREATE, Verb.START, Verb.READ]
-        verb = self._random.choice(verbs)
+        verb = self._random.choice(VERBS)
         wanted = Wanted.STOPPED if self._random.random() < 0.2 else Wanted.RUNNING
         self.ask(name, Call(verb, wanted), self.begin)
 

@@ -27,7 +27,16 @@ def delay(faults: "Faults") -> None:
 
 
 def clog(faults: "Faults") -> None:
-    faults.hold("clog", [faults.random.choice(faults.pairs())], (0.2, 3.5))
+    network, pair = faults.network, faults.random.choice(faults.pairs())
+    before = network.stalled
+    network.clog(pair)
+
+    def ending() -> None:
+        if network.stalled > before:
+            faults.world.bit("clog")
+        network.unclog(pair)
+
+    faults.lasting((0.2, 8), ending)
 
 
 def one_way(faults: "Faults") -> None:

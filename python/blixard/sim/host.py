@@ -28,7 +28,7 @@ class Host:
         self.node_id = node_id
         self.release = release
         """Which release of Blixard is installed: 2 has a changed rule, see `releases`."""
-        self.capacity = Capacity(8, 8_192)
+        self.capacity = Capacity(world.plan.vcpus, 1_024 * world.plan.vcpus)
         self.hypervisor = Hypervisor(world, node_id)
         self.disk = Disk(
             random=Random(f"disk {world.plan.seed} {node_id}"),

@@ -57,10 +57,12 @@ class Hypervisor:
         self.hanging_starts = 0
         self._tokens = 0
 
-    def runs(self, name: str) -> bool:
-        """Whether anything of a VM is alive here."""
+    def runs(self, name: str, uid: int | None = None) -> bool:
+        """Whether anything of a VM is alive here; of the one that `uid` tells, if it is given."""
         process = self.processes.get(name)
-        return process is not None and process.state is not UnitState.EXITED
+        if process is None or uid not in (None, process.uid):
+            return False
+        return process.state is not UnitState.EXITED
 
     def lose_power(self) -> None:
         """Everything that ran is gone; what was built stays."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 OUTSIDE: Final = 0
 """Where clients are."""
+HELD_US: Final = 100_000
+"""How often a call that is held back is tried."""
+LATE_US: Final = (100_000, 10_000_000)
 KEEPALIVE_US: Final = 4_000_000
 """A connection whose peer does not answer is given up after this long (`raft.transport`)."""
 
@@ -76,8 +79,8 @@ class Link:
             return
         self._is_opening = False
         peer = self._network.listener(self.receiver)
-        if peer is None or self._network.is_blocked(*self.pair):
-            stuck = self._network.is_blocked(*self.pair)
+        if peer is None or self._network.is_stuck(*self.pair):
+            stuck = self._network.is_stuck(*self.pair)
             self._fail(CONNECT_S * 1e6 if stuck else 0)
             return
         self._attempt = 0
@@ -109,14 +112,14 @@ class Link:
     def _arrive(self, data: bytes, connection: int) -> None:
         network = self._network
         if connection != self._connection or self.sender.is_dead:
-            if network.is_blocked(*self.pair) or self._world.random.random() >= network.stray:
+            if network.is_stuck(*self.pair) or self._world.random.random() >= network.stray:
                 return
             self._world.bit("stray")
             peer = network.listener(self.receiver)
             if peer is not None:
                 peer.enter(lambda: self._receive(peer, data))
             return
-        if network.is_blocked(*self.pair) or self._held:
+        if network.is_stuck(*self.pair) or self._held:
             if not self._held:
                 self._world.later(KEEPALIVE_US, lambda: self._give_up(connection))
             self._held.append(data)
@@ -155,6 +158,8 @@ class Network:
         """How many were slowed."""
         self.blocked: dict[tuple[int, int], int] = {}
         """Directions in which nothing passes, with how many faults say so."""
+        self.clogged: set[tuple[int, int]] = set()
+        """Directions in which messages do not pass, but calls do: they have other connections."""
         self.slowed: dict[tuple[int, int], int] = {}
         """Directions that are slow, with their extra delay in microseconds."""
         self._links: dict[tuple[int, int], Link] = {}
@@ -175,6 +180,10 @@ class Network:
 
     def is_blocked(self, sender: int, receiver: int) -> bool:
         return (sender, receiver) in self.blocked
+
+    def is_stuck(self, sender: int, receiver: int) -> bool:
+        """Whether messages do not pass."""
+        return (sender, receiver) in self.blocked or (sender, receiver) in self.clogged
 
     def latency_us(self, sender: int, receiver: int) -> int:
         """One way, this time."""
@@ -200,9 +209,20 @@ class Network:
                 self.blocked[pair] = count - 1
             elif count:
                 del self.blocked[pair]
-                link = self._links.get(pair)
-                if link is not None:
-                    link.release()
+                self._let_pass(pair)
+
+    def clog(self, pair: tuple[int, int]) -> None:
+        """Hold messages back in this direction."""
+        self.clogged.add(pair)
+
+    def unclog(self, pair: tuple[int, int]) -> None:
+        self.clogged.discard(pair)
+        self._let_pass(pair)
+
+    def _let_pass(self, pair: tuple[int, int]) -> None:
+        link = self._links.get(pair)
+        if link is not None and not self.is_stuck(*pair):
+            link.release()
 
     def reset(self, *pairs: tuple[int, int]) -> int:
         """Break connections; answers how many were open."""
@@ -233,15 +253,27 @@ class Network:
             if self.is_blocked(callee, caller):
                 world.bit("lost-reply")
                 return
+            if world.random.random() < world.plan.lost_answers:
+                world.bit("lost-answer")
+                answer = None
             world.later(self.latency_us(callee, caller), lambda: finish(answer))
 
-        def arrive() -> None:
+        def arrive(patience_us: int = KEEPALIVE_US) -> None:
             host = world.hosts.get(callee)
             node = host.node if host is not None else None
-            if node is None:
+            if self.is_blocked(caller, callee):
+                # It may arrive when nobody waits for the answer any more.
+                if patience_us > 0:
+                    left_us = patience_us - HELD_US
+                    world.later(HELD_US, lambda: arrive(left_us))
+            elif node is None:
                 reply(None)
-            elif not self.is_blocked(caller, callee):
+            else:
                 node.enter(lambda: serve(node, reply))
 
-        world.later(self.latency_us(caller, callee), arrive)
+        delay_us = self.latency_us(caller, callee)
+        if world.random.random() < world.plan.late_calls:
+            world.bit("late-call")
+            delay_us += world.delay_us(LATE_US)
+        world.later(delay_us, arrive)
         world.later(timeout_ms * 1000, lambda: finish(None))

@@ -135,6 +135,7 @@ class Node:
             join_id=host.join_id,
             capacity=host.capacity,
             version=f"{host.release}.0",
+            level=host.release,
         )
         hypervisor = host.hypervisor
         self.agent = Agent(me, self.log, Units(hypervisor), Builder(hypervisor), hypervisor, host)
@@ -158,6 +159,7 @@ class Node:
             address_of(self.node_id),
             f"machine-{self.node_id}",
             self.host.join_id,
+            level=self.host.release,
         )
         asked = self._world.random.choice(others)
 

@@ -27,8 +27,16 @@ class Plan:
     fsync_us: tuple[int, int] = (150, 800)
     stray: float = 0.0
     """How likely a message of a lost connection still arrives, late."""
+    lost_answers: float = 0.0
+    """How likely the answer of a call is lost with its connection."""
+    late_calls: float = 0.0
+    """How likely a call arrives seconds late, when nobody may wait for its answer any more."""
     snapshot_entries: int = 1_000
     outcomes_kept: int = 4_096
+    digest_every: int = 1_000
+    """At each index that this divides, the states of all nodes are compared."""
+    vcpus: int = 8
+    """What each host offers to VMs, with a GiB of memory for each."""
     drift: float = 0.0
     """How much faster or slower each clock may run, as a part of one."""
     faults: dict[str, float] = field(default_factory=dict)
@@ -62,14 +70,18 @@ def draw(
         seed=seed,
         nodes=nodes or drawn_nodes,
         fault_minutes=minutes,
-        vms=random.randint(2, 8),
+        vms=random.randint(2, 12),
         clients=random.randint(1, 4),
         think_ms=random.choice((150, 400, 1_000)),
         latency_us=(100, 600) if fast else (500, random.choice((5_000, 30_000))),
         fsync_us=(150, 800) if random.random() < 0.7 else (1_000, 15_000),
         stray=random.choice((0.0, 0.2, 0.7)),
+        lost_answers=random.choice((0.0, 0.02, 0.15)),
+        late_calls=random.choice((0.0, 0.02, 0.1)),
         snapshot_entries=random.choice((20, 60, 200, 1_000)),
         outcomes_kept=random.choice((20, 4_096)),
+        digest_every=random.choice((50, 1_000)),
+        vcpus=random.choice((2, 4, 8)),
         drift=random.choice((0.0, 0.001, 0.005)),
         faults={kind: pressure_s * random.uniform(0.5, 1.5) for kind in sorted(chosen)},
         mixed_releases="upgrade" in chosen,

@@ -8,19 +8,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from blixard import machine
 from blixard.commands import Entry, StopVm
-from blixard.machine import apply
 from blixard.machine.changes import Change
 from blixard.model import Accepted, Cluster, Outcome, Reason
-from blixard.raft.replica import ReplicatedCluster
+from blixard.raft.replica import Law, ReplicatedCluster
 
 if TYPE_CHECKING:
     from blixard.sim.host import Host
 
 
+def apply_of_release_1(cluster: Cluster, index: int, entry: Entry) -> tuple[Cluster, Outcome]:
+    """The law that ships; looked up now, so that a sabotage of it is seen."""
+    return machine.apply(cluster, index, entry)
+
+
 def apply_of_release_2(cluster: Cluster, index: int, entry: Entry) -> tuple[Cluster, Outcome]:
     """The law with a changed rule."""
-    after, outcome = apply(cluster, index, entry)
+    after, outcome = machine.apply(cluster, index, entry)
     if not may_change(cluster) or not isinstance(entry.command, StopVm):
         return after, outcome
     vm = after.vms.get(entry.command.name)
@@ -32,18 +37,17 @@ def apply_of_release_2(cluster: Cluster, index: int, entry: Entry) -> tuple[Clus
 
 def may_change(cluster: Cluster) -> bool:
     """Whether all members are known to follow the changed rule."""
-    return getattr(cluster, "level", 1) >= 2
+    return cluster.level >= 2
 
 
-Law = Callable[[Cluster, int, Entry], tuple[Cluster, Outcome]]
-LAWS: dict[int, Law] = {1: apply, 2: apply_of_release_2}
+LAWS: dict[int, Law] = {1: apply_of_release_1, 2: apply_of_release_2}
 
 
 class State(ReplicatedCluster):
     """The state machine of one node, watched."""
 
     def __init__(self, host: "Host", told: Callable[[Change], None]) -> None:
-        super().__init__(told)
+        super().__init__(told, LAWS[host.release], level=host.release)
         self._host = host
 
     def apply(self, index: int, entry: bytes) -> Outcome:

@@ -14,6 +14,7 @@ from blixard import machine
 from blixard.machine.vms import free_capacity
 from blixard.model import Membership, State, Vm, Wanted
 from blixard.ports import UnitState
+from blixard.raft import replica
 from blixard.sim import linearizability, releases
 from blixard.sim.administrator import Administrator
 from blixard.sim.canon import Canon
@@ -56,7 +57,10 @@ class Simulation:
     ) -> None:
         self.plan = plan
         self.world = world = World(plan, tell)
-        canon = Canon(releases.LAWS[2 if plan.mixed_releases else 1])
+        canon = Canon(
+            releases.LAWS[2 if plan.mixed_releases else 1],
+            lambda node_id, name, uid: world.hosts[node_id].hypervisor.runs(name, uid),
+        )
         world.checks = self.checks = Checks(lambda: world.now_us, canon, awaited)
         world.network = Network(world)
         random = Random(f"hosts {plan.seed}")
@@ -72,7 +76,10 @@ class Simulation:
 
     def run(self) -> Result:
         """Live through both phases, or until an invariant is broken."""
-        with patch.object(machine, "OUTCOMES_KEPT", self.plan.outcomes_kept):
+        with (
+            patch.object(machine, "OUTCOMES_KEPT", self.plan.outcomes_kept),
+            patch.object(replica, "DIGEST_EVERY", self.plan.digest_every),
+        ):
             self._live()
         return self._result()
 

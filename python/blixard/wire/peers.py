@@ -6,7 +6,7 @@ from typing import Final
 import grpc
 
 from blixard import codec
-from blixard.errors import BlixardError
+from blixard.errors import BlixardError, Code
 from blixard.model import Outcome
 from blixard.ports import Unavailable
 from blixard.v1 import blixard_pb2 as pb
@@ -60,7 +60,7 @@ async def join(addresses: Sequence[str], request: pb.JoinClusterRequest) -> str:
 def _undecided(refused: Refused) -> str:
     """Why the cluster could not decide; raises `BlixardError` if it did."""
     rejected = refused.rejected
-    if status_of(rejected.code) is grpc.StatusCode.UNAVAILABLE:
+    if rejected.code is Code.BUSY or status_of(rejected.code) is grpc.StatusCode.UNAVAILABLE:
         return rejected.message
     remedy = "; ".join(f"{fix.text} {fix.command}".rstrip() for fix in rejected.fixes)
     raise BlixardError(f"{rejected.message}: {rejected.why}", remedy=remedy, code=rejected.code)
