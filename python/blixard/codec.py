@@ -28,6 +28,7 @@ from blixard.model import (
     Cluster,
     Node,
     Outcome,
+    Remembered,
     Source,
 )
 
@@ -38,6 +39,7 @@ ADDED: Final[Mapping[type, tuple[str, ...]]] = {
     RegisterNode: ("level",),
     CheckIn: ("level",),
     Node: ("level",),
+    Remembered: ("asked",),
     Cluster: ("level", "attested_index"),
 }
 """Fields that the first golden files do not have."""

@@ -254,6 +254,8 @@ class Remembered:
 
     index: int
     outcome: Outcome
+    asked: str = ""
+    """The kind of the command and what it was about; empty if that was not remembered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from hashlib import sha256
 
 from blixard import codec, machine
 from blixard.commands import (
+    Command,
     CreateVm,
     DeleteVm,
     Entry,
@@ -37,7 +38,7 @@ class Law:
         self.index = 0
         self._apply = apply
         self.entries: list[Entry] = []
-        self._first: dict[str, Outcome] = {}
+        self._first: dict[str, tuple[Command, Outcome]] = {}
         self._identities: set[int] = set()
 
     def apply(self, entry: Entry) -> Outcome:
@@ -70,11 +71,16 @@ class Law:
             return
         first = self._first.get(entry.request.key)
         if first is None:
-            self._first[entry.request.key] = outcome
+            self._first[entry.request.key] = entry.command, outcome
             return
+        command, first_outcome = first
         assert _without_memory(after) == _without_memory(before), "a retry acted again"
         forgotten = isinstance(outcome, Rejected) and outcome.code is Code.REQUEST_FORGOTTEN
-        assert outcome == first or forgotten, "a retry got another outcome"
+        if type(command) is type(entry.command) and _about(command) == _about(entry.command):
+            assert outcome == first_outcome or forgotten, "a retry got another outcome"
+        else:
+            assert isinstance(outcome, Rejected), "an id was given to another command"
+            assert forgotten or outcome.code is Code.BAD_ARGUMENT
         known = entry.request.key in before.outcomes
         assert forgotten != known, "a retry was neither answered nor refused"
 
@@ -92,6 +98,10 @@ def _identities(cluster: Cluster) -> set[int]:
         *(vm.holder.epoch for vm in cluster.vms.values() if vm.holder is not None),
         *(node.incarnation for node in cluster.nodes.values() if node.incarnation),
     }
+
+
+def _about(command: Command) -> object:
+    return getattr(command, "name", None) or getattr(command, "node_id", None)
 
 
 def _without_memory(cluster: Cluster) -> tuple[object, ...]:

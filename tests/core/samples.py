@@ -144,3 +144,7 @@ CLUSTER_OF_LEVEL_2 = replace(
     level=2,
     attested_index=4_000,
 )
+
+CLUSTER_WITH_REQUESTS = replace(
+    CLUSTER, outcomes={"s/3": Remembered(17, Accepted(17), "StartVm web")}
+)

@@ -17,7 +17,7 @@ from blixard.model import (
     Cluster,
     Outcome,
 )
-from core.samples import CLUSTER, CLUSTER_OF_LEVEL_2, ENTRIES, OUTCOMES
+from core.samples import CLUSTER, CLUSTER_OF_LEVEL_2, CLUSTER_WITH_REQUESTS, ENTRIES, OUTCOMES
 from core.strategies import of
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
@@ -35,6 +35,11 @@ SAMPLES: dict[str, tuple[Any, Callable[[Any], bytes], Decoder]] = {
         for name, outcome in OUTCOMES.items()
     },
     "cluster": (CLUSTER, codec.encode_cluster, codec.decode_cluster),
+    "cluster-with-requests": (
+        CLUSTER_WITH_REQUESTS,
+        codec.encode_cluster,
+        codec.decode_cluster,
+    ),
     "cluster-of-level-2": (CLUSTER_OF_LEVEL_2, codec.encode_cluster, codec.decode_cluster),
 }
 VALID = [encode(value) for value, encode, _ in SAMPLES.values()]

@@ -235,7 +235,7 @@ def endless_capacity(_cluster: Cluster, _node_id: int) -> Capacity:
 
 
 def forget_at_once(
-    cluster: Cluster, _index: int, _request: RequestId, _outcome: Outcome
+    cluster: Cluster, _index: int, _request: RequestId, _command: Command, _outcome: Outcome
 ) -> Cluster:
     """Sabotage: no outcome is remembered."""
     return cluster
@@ -294,7 +294,7 @@ def test_the_proposers_reach_what_they_should() -> None:
                 seen.add((vm.state, vm.wanted))
             memberships.update(node.membership for node in self.law.cluster.nodes.values())
 
-    run(Watched, examples=200, repeatable=True)
+    run(Watched, examples=400, repeatable=True)
     assert {state for state, _ in seen} == set(State)
     assert {wanted for _, wanted in seen} == set(Wanted)
     assert memberships == set(Membership)

@@ -310,6 +310,27 @@ def test_a_refusal_is_remembered_as_well() -> None:
     assert law.cluster.vms["web"].state is State.STOPPED
 
 
+@pytest.mark.parametrize("other", [StopVm("web"), StartVm("db"), RemoveNode(2)])
+def test_a_request_id_names_one_command_only(other: Command) -> None:
+    law = told(register(1), add(2))
+    request = RequestId("s", 1, base_index=1)
+    entry = Entry(StartVm("web"), 0, request)
+    first = law.apply(entry)
+    outcome = law.apply(Entry(other, 0, request))
+    assert isinstance(outcome, Rejected)
+    assert outcome.code is Code.BAD_ARGUMENT
+    assert "request s/1 was StartVm web" in outcome.message
+    assert law.apply(entry) == first, "the first outcome is still known"
+
+
+def test_a_retry_may_have_been_locked_anew() -> None:
+    law = told(register(1))
+    request = RequestId("s", 1, base_index=1)
+    first = law.apply(Entry(CreateVm("web", SMALL), 0, request))
+    again = CreateVm("web", replace(SMALL, source=StoreSource("/nix/store/1-vm")))
+    assert law.apply(Entry(again, 0, request)) == first
+
+
 def test_a_forgotten_request_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "OUTCOMES_KEPT", 2)
     law = told(register(1))

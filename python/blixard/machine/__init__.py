@@ -49,11 +49,11 @@ def apply(cluster: Cluster, index: int, entry: Entry) -> tuple[Cluster, Outcome]
         return _execute(cluster, index, entry.at_ms, entry.command)
     known = cluster.outcomes.get(request.key)
     if known is not None:
-        return cluster, known.outcome
+        return cluster, _repeated(request, entry.command, known)
     if request.base_index < cluster.forgotten_index:
         return cluster, _forgotten(request)
     changed, outcome = _execute(cluster, index, entry.at_ms, entry.command)
-    return _remember(changed, index, request, outcome), outcome
+    return _remember(changed, index, request, entry.command, outcome), outcome
 
 
 def _execute(  # noqa: C901, PLR0912 - one case a command
@@ -92,6 +92,25 @@ def _execute(  # noqa: C901, PLR0912 - one case a command
             return agreement.attest(cluster, index, command)
 
 
+def _repeated(request: RequestId, command: Command, known: Remembered) -> Outcome:
+    """The first outcome, if the same is asked. The rest of a command may differ: a flake reference
+    is locked anew for each attempt."""
+    if known.asked in ("", _asked(command)):
+        return known.outcome
+    return Rejected(
+        Code.BAD_ARGUMENT,
+        f"request {request.key} was {known.asked}, and not {_asked(command)}",
+        why="a request id names one command; repeated, it gets the first outcome",
+        fixes=(Fix("leave out --request-id, so that the command gets an id of its own"),),
+    )
+
+
+def _asked(command: Command) -> str:
+    """A command in short: its kind, and what it is about."""
+    about = getattr(command, "name", getattr(command, "node_id", ""))
+    return f"{type(command).__name__} {about}"
+
+
 def _forgotten(request: RequestId) -> Rejected:
     return Rejected(
         Code.REQUEST_FORGOTTEN,
@@ -101,9 +120,11 @@ def _forgotten(request: RequestId) -> Rejected:
     )
 
 
-def _remember(cluster: Cluster, index: int, request: RequestId, outcome: Outcome) -> Cluster:
+def _remember(
+    cluster: Cluster, index: int, request: RequestId, command: Command, outcome: Outcome
+) -> Cluster:
     """Keep the outcome for a retry; beyond `OUTCOMES_KEPT` the oldest is forgotten, marked so."""
-    outcomes = {**cluster.outcomes, request.key: Remembered(index, outcome)}
+    outcomes = {**cluster.outcomes, request.key: Remembered(index, outcome, _asked(command))}
     forgotten_index = cluster.forgotten_index
     while len(outcomes) > OUTCOMES_KEPT:
         forgotten_index = outcomes.pop(next(iter(outcomes))).index
