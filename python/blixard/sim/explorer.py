@@ -128,10 +128,11 @@ class _Search:
             for number, state in frontier:
                 for action in possible(self._bounds, self._steps, state):
                     self._tried += 1
-                    found = self._after(state, action)
-                    if isinstance(found, Broken):
-                        return self._report(self._traced(number, action, found))
-                    self._note(found, number, action)
+                    reached = self._after(state, action)
+                    if isinstance(reached, Broken):
+                        return self._report(self._traced(number, action, reached))
+                    if reached is not None:
+                        self._note(reached, number, action)
                 if self._is_over():
                     return self._report(None)
             self._depth += 1
@@ -157,18 +158,19 @@ class _Search:
         situation.spent = [entries, *(0 for _ in others)]
         return situation.frozen()
 
-    def _after(self, state: State, action: Action, log: list[str] | None = None) -> State | Broken:
+    def _after(
+        self, state: State, action: Action, log: list[str] | None = None
+    ) -> State | Broken | None:
+        """The state after an action; None if it is one that is not looked at."""
         situation = Situation(self._steps, state, log)
         try:
             act(situation, action)
         except Violated as violated:
             return violated.broken
-        return situation.frozen()
+        return situation.frozen() if situation.longest <= self._bounds.in_flight else None
 
     def _note(self, state: State, number: int, action: Action) -> None:
         """A state was reached from the one of this number."""
-        if any(len(link.new) > self._bounds.in_flight for link in state[1]):
-            return
         fingerprint = blake2b(msgspec.msgpack.encode(state), digest_size=16).digest()
         if fingerprint in self._seen:
             return
@@ -194,11 +196,10 @@ class _Search:
     def _violation(self, place: int, actions: list[Action], broken: Broken) -> Violation:
         name = list(self._seeds)[place]
         log: list[str] = []
-        found = self._seed(self._seeds[name], None if actions else log)
+        reached: State | Broken | None = self._seed(self._seeds[name], None if actions else log)
         for action in actions:
-            if isinstance(found, Broken):
-                break
-            found = self._after(found, action, log)
+            if reached is not None and not isinstance(reached, Broken):
+                reached = self._after(reached, action, log)
         return Violation(broken.invariant, broken.what, name, tuple(log))
 
     def _report(self, violation: Violation | None) -> Report:
