@@ -91,6 +91,10 @@ $(ETCD):
 	$(call unpack,etcd-server)
 	install -D unpacked/usr/bin/etcd $@
 
+SEEDS ?= 1000
+soak: venv ## simulates SEEDS histories on all cores, going on where the last run ended
+	@.venv/bin/blixard sim --seed 0 --seeds $(SEEDS) --record soak.json
+
 proto: venv ## generates python/blixard/v1 from proto
 	@$(PYTHON) -m grpc_tools.protoc -I proto --python_out=python --pyi_out=python \
 	  --grpc_python_out=python proto/blixard/v1/*.proto
@@ -107,4 +111,4 @@ clean: ## removes .venv and caches; installed packages stay
 	@rm -rf .venv python/*.egg-info
 	find . \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \) -prune -exec rm -rf {} +
 
-.PHONY: help venv packages host-packages guest demo test lint bench bench-etcd proto lock clean
+.PHONY: help venv packages host-packages guest demo test lint bench bench-etcd soak proto lock clean

@@ -1,6 +1,8 @@
 """The audited release, and no other."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pysyncobj
@@ -25,3 +27,15 @@ def test_another_release_is_refused(tmp_path: Path) -> None:
 
 def test_the_library_cannot_reach_pickle() -> None:
     assert syncobj.pickle is None
+
+
+def test_it_does_not_run_without_assertions() -> None:
+    """They are the last line of the safety layer."""
+    ended = subprocess.run(
+        [sys.executable, "-O", "-c", "import blixard.raft.library"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "Python runs without assertions" in ended.stderr

@@ -212,6 +212,24 @@ class RaftEngine:
             },
         )
 
+    @property
+    def journal(self) -> Journal:
+        """This node's log, to be looked at."""
+        return self._journal
+
+    @property
+    def term(self) -> int:
+        return self._core.term
+
+    @property
+    def leads(self) -> bool:
+        """Whether this node believes that it leads."""
+        return self._core.leads
+
+    @property
+    def applied_index(self) -> int:
+        return self._core.applied_index
+
     # What the driver does.
 
     def receive(self, envelope: RaftEnvelope) -> str | None:

@@ -41,6 +41,11 @@ def verify(folder: Path) -> None:
             )
 
 
+if not __debug__:
+    raise BlixardError(
+        "Python runs without assertions, and with them this node stops before it breaks a promise",
+        remedy="start it without -O and without PYTHONOPTIMIZE",
+    )
 verify(Path(pysyncobj.__file__).parent)
 
 SyncObj: Any = syncobj.SyncObj

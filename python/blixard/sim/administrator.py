@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 LOOK_US: Final = 2_000_000
 CALL_MS: Final = 5_000
-NEEDS_A_PERSON: Final = frozenset({Code.DATA_CORRUPT, Code.NODE_TAKEN, Code.NOT_A_MEMBER})
+NEEDS_A_PERSON: Final = frozenset(
+    {Code.DATA_CORRUPT, Code.NODE_TAKEN, Code.NOT_A_MEMBER, Code.STATE_DIFFERS}
+)
 """Ways for a daemon to end that starting it again does not mend."""
 
 

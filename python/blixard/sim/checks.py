@@ -112,6 +112,8 @@ class Checks:
 
     def ended(self, host: "Host", error: BlixardError) -> None:
         """A process has ended with a message."""
+        if isinstance(error, CorruptJournal):
+            host.world.bit("damage-refused")
         if isinstance(error, CorruptJournal) and not host.disk.damage:
             self.violate("corruption", f"{host.name} refuses a sound journal: {error}")
         if isinstance(error, StateDiffers):
@@ -206,6 +208,8 @@ class Checks:
 
     def snapshot_restored(self, host: "Host", data: bytes) -> None:
         """A node has taken over a state."""
+        if host.node is not None and host.node.is_open:
+            host.world.bit("snapshot-installed")
         if not self.canon.is_known_state(data):
             self.violate("state-machine-safety", f"{host.name} restored a state nobody had")
 

@@ -158,6 +158,8 @@ class _Request:
                 return DeleteVm(self._name)
 
     def _answered(self, answer: Any) -> None:
+        if isinstance(answer, Rejected) and answer.code is Code.REQUEST_FORGOTTEN:
+            self._world.bit("request-forgotten")
         match answer:
             case None:
                 self._again(None)

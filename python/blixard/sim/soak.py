@@ -39,12 +39,15 @@ class Record:
     simulated_s: float = 0.0
     acknowledged: int = 0
     struck: dict[str, int] = field(default_factory=dict)
+    hashes: list[str] = field(default_factory=list)
+    """The first digits of each trace hash."""
     failures: list[list[str]] = field(default_factory=list)
     """Seed, invariant and what was seen."""
 
     def add(self, result: Result) -> None:
         """Count one more seed."""
         self.done += 1
+        self.hashes.append(result.trace_hash[:8])
         self.simulated_s += result.simulated_s
         self.acknowledged += result.acknowledged
         self.struck = dict(sorted((Counter(self.struck) + Counter(result.struck)).items()))
