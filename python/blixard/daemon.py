@@ -31,10 +31,10 @@ from blixard.machine.changes import Change
 from blixard.model import LEVEL, Capacity
 from blixard.notify import ServiceNotifier, log_change, set_up_logging
 from blixard.ports import Done, Log
-from blixard.raft.engine import RaftEngine
+from blixard.raft.engine import LEADER_PAUSE_S, RaftEngine
 from blixard.raft.recovery import bootstrap, identity_of, join
 from blixard.raft.replica import Replica, ReplicatedCluster
-from blixard.raft.runner import TICK_S, EngineRunner
+from blixard.raft.runner import EngineRunner
 from blixard.raft.store import SqliteStore
 from blixard.raft.transport import GrpcTransport
 from blixard.v1 import blixard_pb2 as pb
@@ -124,7 +124,7 @@ class Daemon:
                 while log.status().leader_id in (status.node_id, None):
                     # A successor needs the whole log, and the request can be lost.
                     log.transfer_leadership()
-                    await asyncio.sleep(TICK_S)
+                    await asyncio.sleep(LEADER_PAUSE_S)
 
     async def _live(self) -> None:
         """Listen, belong to a cluster, and take one step after another."""

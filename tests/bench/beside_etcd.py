@@ -8,7 +8,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from bench import load
+from bench import floors, load
 from bench.etcd import PUT, leader_of_three, put_of
 from bench.figure import show
 from blixard import codec
@@ -22,6 +22,8 @@ ROUNDS = 7
 SECONDS = 2.0
 IN_FLIGHT = (1, 64)
 SUBMIT = "/blixard.v1.ClusterService/SubmitReport"
+OPEN_SESSION = "/blixard.v1.ClusterService/OpenSession"
+FLOORS_A_ROUND = 50
 
 
 def main(etcd: Path) -> None:
@@ -35,14 +37,23 @@ def main(etcd: Path) -> None:
             "Blixard": (cluster.nodes[cluster.leader_id()].address, SUBMIT, report(cluster)),
             "etcd": (leader, PUT, put_of(COMMAND_BYTES)),
         }
+        ours = contenders["Blixard"][0]
+        disk = floors.of_disk(Path(name))
+        floor: dict[str, list[float]] = {}
         measured: dict[tuple[str, int], list[load.Measured]] = {}
         for _ in range(ROUNDS):
+            for what, once in disk.items():
+                floor.setdefault(what, []).extend(floors.timed(once) for _ in range(FLOORS_A_ROUND))
+            round_trips = load.call(ours, OPEN_SESSION, b"", 1, SECONDS / 4)
+            floor.setdefault("gRPC round trip", []).extend(round_trips.times_ms)
             for at_once in IN_FLIGHT:
                 for who, (address, method, request) in contenders.items():
                     turn = load.call(address, method, request, at_once, SECONDS)
                     measured.setdefault((who, at_once), []).append(turn)
                     if who == "Blixard":
                         assert_accepted(turn.answer)
+    for what, times_ms in floor.items():
+        show(what, times_ms)
     for at_once in IN_FLIGHT:
         compare(at_once, measured["Blixard", at_once], measured["etcd", at_once])
 

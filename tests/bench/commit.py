@@ -5,16 +5,14 @@ trips, the caller's and the leader's. Each is measured alone, in turns, on the s
 """
 
 import itertools
-import os
-import sqlite3
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 
+from bench import floors
 from bench.figure import show
 from blixard.v1 import blixard_pb2 as pb
 from blixard.v1 import blixard_pb2_grpc as rpc
@@ -32,9 +30,10 @@ def main() -> None:
         grpc.insecure_channel(cluster.nodes[cluster.leader_id()].address) as channel,
     ):
         measured: dict[str, list[float]] = {}
+        measurable = parts(cluster, channel, Path(name))
         for _ in range(ROUNDS):
-            for what, once in parts(cluster, channel, Path(name)).items():
-                measured.setdefault(what, []).extend(timed(once) for _ in range(EACH))
+            for what, once in measurable.items():
+                measured.setdefault(what, []).extend(floors.timed(once) for _ in range(EACH))
     p50 = {what: statistics.median(times) for what, times in measured.items()}
     for what, times in measured.items():
         show(what, times)
@@ -49,13 +48,8 @@ def parts(
     calls = rpc.ClusterServiceStub(channel)
     session = calls.OpenSession(pb.OpenSessionRequest())
     numbers = itertools.count(1)
-    database = sqlite3.connect(directory / "floor.db", isolation_level=None)
-    database.execute("PRAGMA journal_mode=WAL")
-    database.execute("PRAGMA synchronous=FULL")
-    database.execute("CREATE TABLE IF NOT EXISTS floor (entry BLOB)")
-    if "bench" not in cluster.cli("vm", "list", "-o", "name").stdout:
-        source = f"/nix/store/{'a' * 32}-microvm-none"
-        cluster.cli("vm", "create", "bench", "--config", source, "--stopped")
+    source = f"/nix/store/{'a' * 32}-microvm-none"
+    cluster.cli("vm", "create", "bench", "--config", source, "--stopped")
 
     def commit() -> None:
         request_id = pb.RequestId(
@@ -63,28 +57,7 @@ def parts(
         )
         calls.StopVm(pb.StopVmRequest(request_id=request_id, name="bench"))
 
-    def transaction() -> None:
-        database.execute("INSERT INTO floor VALUES (?)", (bytes(200),))
-
-    file = os.open(directory / "floor", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-
-    def append() -> None:
-        os.write(file, bytes(512))
-        os.fdatasync(file)
-
     def round_trip() -> None:
         calls.OpenSession(pb.OpenSessionRequest())
 
-    return {
-        "gRPC round trip": round_trip,
-        "512 bytes appended, fdatasync": append,
-        "SQLite FULL transaction": transaction,
-        "commit": commit,
-    }
-
-
-def timed(once: Callable[[], object]) -> float:
-    """How long it takes, in milliseconds."""
-    began = time.perf_counter()
-    once()
-    return (time.perf_counter() - began) * 1000
+    return {"gRPC round trip": round_trip, "commit": commit, **floors.of_disk(directory)}

@@ -146,6 +146,11 @@ class Core(library.SyncObj):  # type: ignore[misc]
         return self._SyncObj__raftLastApplied
 
     @property
+    def patience_s(self) -> float:
+        """How long this node will yet wait for a leader, in seconds; negative once it is over."""
+        return float(self._SyncObj__raftElectionDeadline - self._clock())
+
+    @property
     def is_member(self) -> bool:
         """Whether this node's own log names it."""
         member = self.members.get(self.self_id)

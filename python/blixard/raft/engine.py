@@ -1,8 +1,8 @@
 """The engine: one node's part in the replicated log, without I/O, threads or a clock of its own.
 
-A driver feeds it messages with `receive` and has it take a turn soon after each, and every 20 ms
-anyway: `tick`, or `begin`, `write` and `end` one after another. All that a turn wrote is durable
-before any of its messages leaves and before any outcome is told.
+A driver feeds it messages with `receive` and has it take a turn soon after each, and after
+`pause_s` anyway: `tick`, or `begin`, `write` and `end` one after another. All that a turn wrote is
+durable before any of its messages leaves and before any outcome is told.
 An engine that has raised is in an unknown state: the process must end, and start from its journal.
 """
 
@@ -34,6 +34,10 @@ from blixard.raft.wire import (
 )
 from blixard.v1.raft_pb2 import RaftEnvelope, SnapshotChunk
 
+LEADER_PAUSE_S: Final = 0.02
+"""A leader looks so often whether something is due."""
+FOLLOWER_PAUSE_S: Final = 0.1
+"""A follower as often as this; the end of its patience with the leader is due on time."""
 MAX_WAITING: Final = 10_000
 """So many proposals may wait; then it is better to be refused than to be late."""
 
@@ -231,6 +235,13 @@ class RaftEngine:
         return self._core.applied_index
 
     # What the driver does.
+
+    @property
+    def pause_s(self) -> float:
+        """How long the next turn can wait if nothing happens until then, in seconds."""
+        if self._core.leads:
+            return LEADER_PAUSE_S
+        return min(max(self._core.patience_s, LEADER_PAUSE_S), FOLLOWER_PAUSE_S)
 
     def receive(self, envelope: RaftEnvelope) -> str | None:
         """Take in a message. Returns why its sender is refused, if it is: it should stop."""

@@ -70,6 +70,9 @@ class Post:
 
     def collect(self) -> list[Letter]:
         """All that was said since the last time, for those whose address is known."""
+        if not self._said:
+            self._heard_from = {}
+            return []
         addresses = dict(self._heard_from)
         if self._membership.learner is not None:
             addresses[self._membership.learner.node_id] = self._membership.learner.address

@@ -2,17 +2,14 @@
 
 import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final
 
 from blixard.raft.engine import RaftEngine, Turn
 from blixard.raft.transport import GrpcTransport
 from blixard.v1.raft_pb2 import RaftEnvelope
 
-TICK_S: Final = 0.02
-
 
 class EngineRunner:
-    """Has an engine take a turn every 20 ms, and right after whatever concerns it.
+    """Has an engine take a turn right after whatever concerns it, and whenever one may be due.
 
     The disk is waited for in a thread: what arrives meanwhile shares the next transaction.
     """
@@ -112,7 +109,7 @@ class EngineRunner:
 
     def _end(self, turn: Turn) -> None:
         self._engine.end(turn)
-        self._schedule(0.0 if self._is_woken else TICK_S)
+        self._schedule(0.0 if self._is_woken else self._engine.pause_s)
 
     def _fail(self, error: BaseException) -> None:
         if not self._ended.done():

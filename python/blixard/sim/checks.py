@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from blixard.errors import BlixardError
-from blixard.model import Accepted, Outcome, RequestId
+from blixard.model import Accepted, Holder, Outcome, RequestId
 from blixard.raft import snapshot as snapshots
 from blixard.raft.replica import StateDiffers
 from blixard.raft.store import Batch, CorruptJournal
@@ -32,6 +32,7 @@ INVARIANTS: Final = {
     "linearizability": "answers are those of a table of VMs that does one thing at a time",
     "monotone-epochs": "a VM is started under a newer epoch than ever before",
     "holder-last": "a host is no longer a VM's holder only when nothing of it runs there",
+    "undisturbed": "a VM that its host is to run is not stopped",
     "one-holder": "a VM is placed only where no host holds it",
     "capacity": "a host is never given more than it has",
     "at-most-one": "a VM never runs on two hosts",
@@ -224,6 +225,15 @@ class Checks:
         if epoch < last or (epoch == last and last_node != node_id):
             self.violate("monotone-epochs", f"{name} starts under {epoch} after {last}")
         self._epochs[name, uid] = epoch, node_id
+
+    def stopped(self, node_id: int, name: str, uid: int, epoch: int) -> None:
+        """A daemon begins to stop a VM."""
+        vm = self.canon.cluster.vms.get(name)
+        if vm is None or vm.uid != uid or vm.holder is None or vm.release is not None:
+            return
+        node = self.canon.cluster.nodes[node_id]
+        if vm.holder == Holder(node_id, node.incarnation, epoch):
+            self.violate("undisturbed", f"node-{node_id} stops {name}, which it is to run")
 
     def acknowledged(self, accepted: Accepted, request: RequestId) -> None:
         """A client was told that its request took effect."""

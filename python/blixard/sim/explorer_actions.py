@@ -1,7 +1,7 @@
 """The actions of an explorer: which are possible, what each does, and where a search sets out."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from typing import Any, Final
@@ -40,6 +40,7 @@ SEEDS: Final[dict[str, Script]] = {
     "a leader with entries that have reached one follower, and one that has reached nobody": _PART,
     "that leader has crashed, after its connection had broken": _CRASHED,
     "a successor of a leader that was cut off": (*_TAIL, ("elect", 2, (3,))),
+    "a leader that was cut off leads again": (*_TAIL, ("elect", 2, (3,)), ("elect", 1, (3,))),
     "a successor of a leader that has crashed": (*_CRASHED, ("elect", 2, (3,))),
     "a successor that has taken a snapshot": (*_CRASHED, ("compact", 2), ("elect", 2, (3,))),
 }
@@ -93,6 +94,29 @@ class Bounds:
     seeds: tuple[str, ...] = ()
     """By name; all if empty."""
 
+
+_CALM: Final = Bounds(
+    entries=2, crashes=0, resets=0, heartbeats=0, snapshots=0, strides=True, seconds=600
+)
+"""Nothing breaks; messages are late."""
+NARROW: Final = Bounds(strides=True)
+WIDE: Final = replace(_CALM, nodes=5, seeds=("a successor, elected by the others",))
+LONG: Final = replace(
+    _CALM, terms=4, batch_bytes=1, seeds=("a leader that was cut off leads again",)
+)
+FINDS: Final[dict[str, tuple[Bounds, str]]] = {
+    "commit-index-unverified": (NARROW, "state-machine-safety"),
+    "append-truncates-matching": (NARROW, "durability"),
+    "ack-of-any-term": (WIDE, "quorum-durability"),
+    "stale-snapshot-installed": (NARROW, "durability"),
+    "vote-of-any-term": (NARROW, "election-safety"),
+    "vote-not-durable": (NARROW, "election-safety"),
+    "vote-for-shorter-log": (NARROW, "state-machine-safety"),
+    "fsync-before-send": (NARROW, "quorum-durability"),
+    "commit-of-older-term": (LONG, "state-machine-safety"),
+}
+"""The sabotages that a search finds: within which bounds, and which invariant breaks first. What
+the others need is not within reach: more kinds of faults, readers, changes of the members."""
 
 SPENT: Final = ("entries", "crashes", "resets", "leftovers", "repeats", "heartbeats", "snapshots")
 """What a state counts, in this order: the names are those of `Bounds`."""

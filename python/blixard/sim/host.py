@@ -106,6 +106,7 @@ class Host:
     def wipe(self) -> None:
         """Its data directory is emptied."""
         self.disk.wipe()
+        self.hypervisor.life = None
         self.wipes += 1
 
     def lose_power(self) -> None:

@@ -105,6 +105,7 @@ class Hypervisor:
 
     def stop(self, name: str, grace_ms: int, kill: bool) -> None:
         process = self.processes[name]
+        self._world.checks.stopped(self._node_id, name, process.uid, process.epoch)
         if kill:
             process.state = UnitState.EXITED
             self._world.later(0, self.changed)

@@ -1,7 +1,8 @@
 """One simulated daemon: the shipped engine, law and agent, wired as in `blixard.daemon`.
 
-What the daemon does with asyncio and gRPC is done here by events: a tick every 20 ms and after
-whatever concerns the engine, a step of the agent every half second and after whatever changed.
+What the daemon does with asyncio and gRPC is done here by events: a turn of the engine after
+whatever concerns it and when one is due, a step of the agent every half second and after whatever
+changed.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,6 @@ from blixard.ports import Done, Unavailable
 from blixard.raft.engine import RaftEngine, Turn
 from blixard.raft.recovery import bootstrap, identity_of, join
 from blixard.raft.replica import Replica
-from blixard.raft.runner import TICK_S
 from blixard.sim import releases
 from blixard.sim.disk import DiskStore
 from blixard.sim.hypervisor import Builder, Units
@@ -29,7 +29,6 @@ from blixard.v1.raft_pb2 import RaftEnvelope
 if TYPE_CHECKING:
     from blixard.sim.host import Host
 
-TICK_US: Final = int(TICK_S * 1e6)
 TURN_US: Final = 50
 """How long after a wish to tick the event loop comes round to it."""
 STEP_US: Final = 500_000
@@ -218,7 +217,7 @@ class Node:
     def _end(self, turn: Turn) -> None:
         self.engine.end(turn)
         self._world.checks.ticked(self)
-        self._schedule(TURN_US if self._is_woken else TICK_US)
+        self._schedule(TURN_US if self._is_woken else int(self.engine.pause_s * 1e6))
 
     def _step_later(self) -> None:
         self._world.later(STEP_US, lambda: self.enter(self._step_now_and_later))

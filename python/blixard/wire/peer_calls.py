@@ -175,7 +175,6 @@ class PeerCalls:
             or command.node_id != request.node_id
         ):
             raise checks.bad("entry: no report of that node", "submit a node's own reports only")
-        self._node.leader_only()
         outcome = await self._node.decided(command)
         return pb.SubmitReportResponse(outcome=codec.encode_outcome(outcome))
 
