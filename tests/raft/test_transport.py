@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import grpc
 import grpc.aio
 import pytest
 
+from blixard.errors import BlixardError
 from blixard.raft.engine import Applied
 from blixard.raft.recovery import bootstrap, join
-from blixard.raft.store import SqliteStore
+from blixard.raft.store import Batch, SqliteStore
 from blixard.raft.transport import QUEUE_MESSAGES, GrpcTransport
 from blixard.v1 import blixard_pb2_grpc as rpc
 from blixard.v1.raft_pb2 import RaftAck, RaftEnvelope
@@ -247,5 +249,54 @@ def test_a_new_address_replaces_the_link() -> None:
             assert sink.got == [number]
             await server.stop(None)
         await transport.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_arrives_while_the_disk_writes_shares_the_next_transaction(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster(tmp_path, 3) as three:
+            leader = three.leader()
+            assert leader is not None
+            written: list[list[bytes]] = []
+            is_writing, may_end = threading.Event(), threading.Event()
+            commit = leader._store.commit
+
+            def slow(batch: Batch) -> None:
+                written.append([row.data[1:] for row in batch.rows])
+                is_writing.set()
+                assert may_end.wait(DEADLINE_S)
+                commit(batch)
+
+            leader._store.commit = slow  # type: ignore[method-assign]
+            outcomes = [leader.ask(leader.engine.propose, b"a")]
+            await until(is_writing.is_set)
+            outcomes += [leader.ask(leader.engine.propose, entry) for entry in (b"b", b"c")]
+            await asyncio.sleep(0)
+            assert not any(outcome.done() for outcome in outcomes)
+            may_end.set()
+            for outcome in outcomes:
+                assert isinstance(await outcome, Applied)
+            assert written == [[b"a"], [b"b", b"c"]]
+
+    asyncio.run(scenario())
+
+
+def test_a_disk_that_fails_ends_the_run(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        three = await Cluster(tmp_path).found(2)
+        leader = three.leader()
+        assert leader is not None
+
+        def full(batch: Batch) -> None:
+            raise BlixardError("the journal cannot be written: disk full")
+
+        leader._store.commit = full  # type: ignore[method-assign]
+        leader.engine.propose(b"a", lambda _: None)
+        with pytest.raises(BlixardError, match="disk full"):
+            await leader.running
+        for node in three.nodes.values():
+            with contextlib.suppress(BlixardError):
+                await node.stop()
 
     asyncio.run(scenario())
