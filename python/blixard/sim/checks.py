@@ -56,6 +56,8 @@ class _Written:
     """What one journal has made durable, whatever became of the disk."""
 
     terms: dict[int, int] = field(default_factory=dict)
+    first: int = 1
+    last: int = 0
     snapshot_index: int = 0
 
     def has(self, index: int, term: int) -> bool:
@@ -127,14 +129,16 @@ class Checks:
     def committed(self, host: "Host", batch: Batch) -> None:
         """A transaction is durable."""
         written = self._written.setdefault(host.birth, _Written())
-        for index in [i for i in written.terms if i > batch.keep_to]:
-            del written.terms[index]
+        for index in range(batch.keep_to + 1, written.last + 1):
+            written.terms.pop(index, None)
         if batch.snapshot is not None:
             snapshot = snapshots.decode(batch.snapshot)
             assert snapshot is not None
             written.snapshot_index = snapshot.index
-        for index in [i for i in written.terms if i <= batch.base]:
-            del written.terms[index]
+        for index in range(written.first, batch.base + 1):
+            written.terms.pop(index, None)
+        written.first = max(written.first, batch.base + 1)
+        written.last = batch.rows[-1].index if batch.rows else min(written.last, batch.keep_to)
         for row in batch.rows:
             written.terms[row.index] = row.term
             before = written.terms.get(row.index - 1)

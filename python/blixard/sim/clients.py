@@ -110,7 +110,6 @@ class _Request:
         self._begun = world.checks.stamp()
         self._until_us = world.now_us + PATIENCE_US
         self._id: RequestId | None = None
-        self._tried = 0
 
     def begin(self) -> None:
         self._try(None)
@@ -120,9 +119,6 @@ class _Request:
             self._end(None)
             return
         target = leader_id or self._random.choice(sorted(self._world.hosts))
-        self._tried += 1
-        if self._tried > 1:
-            self._world.bit("retried")
         self._world.network.call(OUTSIDE, target, self._serve, self._answered, CALL_MS)
 
     def _serve(self, node: "Node", reply: Callable[[Any], None]) -> None:
@@ -162,6 +158,8 @@ class _Request:
             self._world.bit("request-forgotten")
         match answer:
             case None:
+                if self._id is not None:
+                    self._world.bit("retried")
                 self._again(None)
             case Elsewhere(leader_id=leader_id):
                 self._again(leader_id)

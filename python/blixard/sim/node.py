@@ -194,7 +194,7 @@ class Node:
         self._world.later(after_us, lambda: self._tick_if(token))
 
     def _tick_if(self, token: int) -> None:
-        if not self.is_dead:
+        if token == self._tick_token and not self.is_dead:
             self.enter(lambda: self._tick(token))
 
     def _tick(self, token: int) -> None:
