@@ -153,6 +153,10 @@ class Agent:
         if known is None or known.incarnation != self._incarnation:
             self._incarnation = self._fresh_index = None
             return
+        if known.session != self._fresh_index:
+            # An older sign-in of this node landed after this daemon's: its reports count no more.
+            self._fresh_index = None
+            return
         builds = self._builder.seen()
         assert self._fresh_index is not None
         me = decide.Me(known.node_id, known.incarnation, self._fresh_index)

@@ -7,6 +7,7 @@ import pytest
 
 from blixard.agent import Agent
 from blixard.commands import (
+    CheckIn,
     Command,
     CreateVm,
     DeleteVm,
@@ -250,6 +251,16 @@ def test_a_report_of_an_earlier_daemon_that_lands_late_releases_nothing() -> Non
     world.until(lambda: world.vm("web").state is State.RUNNING)
     world.ask(stuck[0])
     assert world.vm("web").state is State.RUNNING
+
+
+def test_a_sign_in_that_lands_late_does_not_silence_the_daemon(world: World) -> None:
+    """A daemon signed in, got no answer, and signed in again. When its first attempt lands now, the
+    cluster takes that for a newer daemon: this one must notice, or nobody hears it again."""
+    node_id = world.bring_up()
+    node = world.cluster.nodes[node_id]
+    world.ask(CheckIn(node_id, node.incarnation, node.address, node.capacity, node.version))
+    world.ask(StopVm("web"))
+    world.until(lambda: world.vm("web").state is State.STOPPED)
 
 
 def test_a_leader_that_has_not_applied_its_log_changes_no_membership() -> None:

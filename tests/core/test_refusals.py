@@ -377,3 +377,14 @@ def test_a_node_that_left_is_not_let_in_with_its_old_data() -> None:
     assert again.code is Code.NOT_A_MEMBER
     assert "empty its data directory" in again.fixes[0].text
     assert isinstance(law.apply(Entry(replace(add(4), join_id="new"), 99)), Accepted)
+
+
+def test_nobody_is_admitted_before_the_founder() -> None:
+    """Who registers first in an empty cluster is its first member. Were another one admitted
+    before, the founder would be a stranger to the cluster that it founded."""
+    law = Law()
+    early = law.apply(Entry(add(2), at_ms=0))
+    assert isinstance(early, Rejected)
+    assert early.code is Code.BUSY
+    assert isinstance(law.apply(Entry(register(1), at_ms=0)), Accepted)
+    assert isinstance(law.apply(Entry(add(2), at_ms=0)), Accepted)

@@ -35,6 +35,7 @@ SOMETIMES = (
 
 FOUND = {
     1: "a node that was admitted before the founder had registered shut the founder out for ever",
+    100_002: "a sign-in that landed late silenced the daemon that had signed in since",
 }
 """Seeds that once found a defect, and which."""
 
