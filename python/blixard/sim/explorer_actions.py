@@ -107,13 +107,14 @@ LONG: Final = replace(
 FINDS: Final[dict[str, tuple[Bounds, str]]] = {
     "commit-index-unverified": (NARROW, "state-machine-safety"),
     "append-truncates-matching": (NARROW, "durability"),
+    "append-unmatched": (NARROW, "quorum-durability"),
     "ack-of-any-term": (WIDE, "quorum-durability"),
     "stale-snapshot-installed": (NARROW, "durability"),
     "vote-of-any-term": (NARROW, "election-safety"),
     "vote-not-durable": (NARROW, "election-safety"),
-    "vote-for-shorter-log": (NARROW, "state-machine-safety"),
+    "vote-for-shorter-log": (NARROW, "leader-completeness"),
     "fsync-before-send": (NARROW, "quorum-durability"),
-    "commit-of-older-term": (LONG, "state-machine-safety"),
+    "commit-of-older-term": (LONG, "leader-completeness"),
 }
 """The sabotages that a search finds: within which bounds, and which invariant breaks first. What
 the others need is not within reach: more kinds of faults, readers, changes of the members."""

@@ -122,9 +122,10 @@ def committing(past: Past, node: int, now: Facts) -> Past | Broken:
             STATE_MACHINE_SAFETY,
             f"node {node} has applied {list(now.history)} instead of {list(applied)}",
         )
-    return (
-        past if len(committed) == len(past.committed) else past._replace(committed=tuple(committed))
-    )
+    new = len(committed) - len(past.committed)
+    if not new:
+        return past
+    return past._replace(committed=tuple(committed), terms=past.terms + (now.term,) * new)
 
 
 def acknowledging(past: Past, told: tuple[tuple[int, bytes], ...]) -> Past | Broken:

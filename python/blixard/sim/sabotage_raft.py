@@ -64,6 +64,12 @@ _register(
 )
 
 _register(
+    "append-unmatched",
+    "an append fits only where the entry before it is the leader's",
+    Edit(core, "fit", "log.term_at(prev) != append.prev_term", "False"),
+)
+
+_register(
     "ack-of-any-term",
     "an answer counts only in the term in which it was given",
     Edit(Core, "_receive_answer", "sender_term != self.term or not self.leads", "not self.leads"),
