@@ -150,7 +150,7 @@ _register(
         Journal,
         "__init__",
         "is not None\n",
-        "is not None and entry.index <= head.commit_index\n",
+        "is not None and entry.index <= max(1, head.commit_index)\n",
     ),
     defect="I",
 )
