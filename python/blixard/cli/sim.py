@@ -3,6 +3,7 @@
 import os
 import secrets
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,6 +38,7 @@ SEED_VARIABLE: Final = "BLIXARD_SIM_SEED"
     "--record", type=click.Path(path_type=Path), help="With --seeds: go on from this file."
 )
 @click.option("--explore", is_flag=True, help="Every order of events in a small cluster instead.")
+@click.option("--states", type=click.IntRange(1), help="With --explore: how many (200000).")
 @click.option("--bench", is_flag=True, help="Measure simulated seconds per second instead.")
 @click.option("--list", "listing", is_flag=True, help="Name faults, invariants and rules.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), help="table or json.")
@@ -58,7 +60,7 @@ def sim(options: Options, /, output: str | None, **chosen: Any) -> None:
     elif chosen["bench"]:
         _bench(options)
     elif chosen["explore"]:
-        _explore(options, chosen["without"])
+        _explore(options, chosen["without"], chosen["states"] or 200_000)
     elif chosen["seeds"]:
         _soak(options, chosen)
     else:
@@ -74,7 +76,7 @@ def _check_together(chosen: dict[str, Any]) -> None:
     allowed = (
         {
             "seeds": {"seed", "jobs", "record", "without"},
-            "explore": {"without"},
+            "explore": {"without", "states"},
             "bench": set[str](),
             "listing": set[str](),
         }.get(modes[0], set())
@@ -236,14 +238,15 @@ def _soak(options: Options, chosen: dict[str, Any]) -> None:
         )
 
 
-def _explore(options: Options, without: str | None) -> None:
+def _explore(options: Options, without: str | None, states: int) -> None:
     from blixard.sim.explorer import explore
-    from blixard.sim.explorer_actions import Bounds
+    from blixard.sim.explorer_actions import FINDS, Bounds
 
     def progress(states: int, depth: int, seconds: float) -> None:
         options.talk(f"{states} states, {depth} actions deep, {seconds:.0f} s")
 
-    report = explore(Bounds(), without, progress)
+    bounds, _ = FINDS.get(without or "", (Bounds(), ""))
+    report = explore(replace(bounds, states=states), without, progress)
     found = report.violation
     if options.output == "json":
         emit_json(

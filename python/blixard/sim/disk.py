@@ -59,6 +59,9 @@ class Disk:
     image: _Image | None = None
     marks: list[bytes] = field(default_factory=list)
     undo: deque[_Undo] = field(default_factory=lambda: deque(maxlen=UNDO_BATCHES))
+    commits: int = 0
+    marked: int = 0
+    """How many transactions there were, and up to which the mark says so."""
     full: bool = False
     failing: bool = False
     slow: int = 1
@@ -75,6 +78,7 @@ class Disk:
     def wipe(self) -> None:
         """Nothing is left."""
         self.image, self.marks, self.damage = None, [], ""
+        self.commits = self.marked = 0
         self.undo.clear()
 
     def lose_tail(self) -> bool:
@@ -85,11 +89,14 @@ class Disk:
         assert image is not None
         for _ in range(self.random.randint(1, len(self.undo))):
             undo = self.undo.pop()
+            self.commits -= 1
             for index in undo.added:
                 del image.rows[index]
             image.rows.update((row.index, row) for row in undo.dropped)
             image.head, image.snapshot = undo.head, undo.snapshot
         self.undo.clear()
+        if self.commits >= self.marked:
+            return False  # Nothing was told of what is lost.
         self.damage = "lost-tail"
         return True
 
@@ -181,6 +188,7 @@ class DiskStore:
             assert row.index not in image.rows, "a row is inserted once"
             image.rows[row.index] = row
             image.last = row.index
+        disk.commits += 1
         disk.committed(batch)
 
     def read_marks(self) -> list[bytes]:
@@ -197,6 +205,7 @@ class DiskStore:
             disk.bit("torn-write")
             raise
         disk.marks[slot] = mark
+        disk.marked = disk.commits
         self._owner.point("journal, after a mark")
 
     def close(self) -> None: ...

@@ -66,6 +66,12 @@ register(
 )
 
 register(
+    "sign-in-again",
+    "a daemon whose sign-in was overtaken by an older one signs in again",
+    Edit(agent.Agent, "_tend", "if known.session != self._fresh_index:", "if False:"),
+)
+
+register(
     "log-caught-up-before-acting",
     "a daemon acts on nothing it sees in the log before the log reaches its sign-in",
     Edit(agent.Agent, "step", "elif status.applied_index >= self._fresh_index:", "else:"),
@@ -89,4 +95,15 @@ register(
     Edit(agreement, "raise_level", "or not supported:", ":"),
     Edit(decide, "leader", "min(node.level", "max(node.level"),
     Patch(replica.ReplicatedCluster, "_check_level", lambda *_: None),
+)
+
+register(
+    "canary",
+    "what is accepted takes effect: must be missed by any history, or the harness itself is broken",
+    Edit(
+        vms,
+        "stop",
+        'return _put(cluster, _give_up(stopped, at_ms, release, "stopped by request")), ',
+        "return cluster, ",
+    ),
 )

@@ -131,12 +131,6 @@ _register(
 )
 
 _register(
-    "order",
-    "what was left over from an earlier connection, or arrives again, is dropped",
-    Edit(Order, "is_next", "position <= self._last.get(sender, (0, 0))", "False"),
-)
-
-_register(
     "two-changes-at-once",
     "no change of the members begins before the one before it is committed",
     Patch(Core, "may_change_members", lambda _: True),
