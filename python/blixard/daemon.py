@@ -31,7 +31,7 @@ from blixard.machine.changes import Change
 from blixard.model import LEVEL, Capacity
 from blixard.notify import ServiceNotifier, log_change, set_up_logging
 from blixard.ports import Done, Log
-from blixard.raft.engine import LEADER_PAUSE_S, RaftEngine
+from blixard.raft.engine import RaftEngine
 from blixard.raft.recovery import bootstrap, identity_of, join
 from blixard.raft.replica import Replica, ReplicatedCluster
 from blixard.raft.runner import EngineRunner
@@ -45,6 +45,8 @@ from blixard.wire.server import ClusterService, RaftService, Server
 STEP_EVERY_S: Final = 0.5
 """The longest pause between two steps of the agent; whatever changes wakes it earlier."""
 RETRY_S: Final = 1.0
+ASK_EVERY_S: Final = 0.02
+"""How often a leader that stops asks another member to lead."""
 HAND_OVER_S: Final = 1.0
 """How long a leader that stops may wait for its successor."""
 DEFECT: Final = "defect in a driver"
@@ -124,7 +126,7 @@ class Daemon:
                 while log.status().leader_id in (status.node_id, None):
                     # A successor needs the whole log, and the request can be lost.
                     log.transfer_leadership()
-                    await asyncio.sleep(LEADER_PAUSE_S)
+                    await asyncio.sleep(ASK_EVERY_S)
 
     async def _live(self) -> None:
         """Listen, belong to a cluster, and take one step after another."""

@@ -327,3 +327,35 @@ def test_a_node_that_was_wiped_counts_for_nothing_until_it_is_added_again(lab: L
     assert lab.outcome(lab.remove, wiped).__class__ is Applied
     assert lab.outcome(lab.add, wiped).__class__ is Applied
     lab.until(lambda: lab.entries(wiped) == [b"a", b"b", b"c"])
+
+
+def test_who_lacks_the_entry_that_added_a_member_can_still_elect_it(lab: Lab) -> None:
+    """Of 1 to 5, node 2 was added last; 4 has not heard of it, and 3 lacks the last entry. With 1
+    and 5 gone, only node 2 can lead, and only with the vote of 4, whose log does not name it."""
+    lab.found(1)
+    for node in (3, 4, 5):
+        lab.join(node)
+        assert lab.outcome(lab.add, node).__class__ is Applied
+    lab.until(lambda: lab.lead() == 1 and len(lab.members(4)) == 4)
+    lab.isolate(4)
+    lab.join(2)
+    assert lab.outcome(lab.add, 2).__class__ is Applied
+    lab.until(lambda: len(lab.members(3)) == 5)
+    lab.isolate(3)
+    lab.commit(b"a")
+    lab.until(lambda: lab.entries(2) == [b"a"])
+    lab.crash(1)
+    lab.crash(5)
+    lab.heal()
+    lab.until(lambda: lab.leader() == 2)
+    lab.until(lambda: lab.entries(4) == [b"a"])
+
+
+def test_a_node_that_hears_no_leader_names_none(lab: Lab) -> None:
+    lab.found(3)
+    leader = lab.lead()
+    away = next(node for node in lab.nodes if node != leader)
+    assert lab.nodes[away].engine.status().leader_id == leader
+    lab.isolate(away)
+    lab.run(lab.timings.election_max_ms / 1000 + 0.1)
+    assert lab.nodes[away].engine.status().leader_id is None

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from blixard.raft import library
 from blixard.raft.guard import Ballot, Misfit, fit
 from blixard.raft.journal import Journal
-from blixard.raft.replicate import Replicator
+from blixard.raft.replicate import NEWS_S, Replicator
 from blixard.raft.snapshot import Incoming, Snapshot
 from blixard.raft.wire import (
     Append,
@@ -137,18 +137,26 @@ class Core(library.SyncObj):  # type: ignore[misc]
 
     @property
     def leader_id(self) -> int | None:
-        """Who leads as far as is known here."""
+        """Who leads as far as is known here; None once nothing was heard of it for so long that
+        others may have elected another one."""
         leader: Any = self._SyncObj__raftLeader
-        return None if leader is None else int(leader.id)
+        if leader is None or not (self.leads or self._hears_leader(self._election_s[1])):
+            return None
+        return int(leader.id)
 
     @property
     def applied_index(self) -> int:
         return self._SyncObj__raftLastApplied
 
     @property
-    def patience_s(self) -> float:
-        """How long this node will yet wait for a leader, in seconds; negative once it is over."""
-        return float(self._SyncObj__raftElectionDeadline - self._clock())
+    def due_in_s(self) -> float:
+        """In how many seconds something is due by time alone: heartbeats and news for a leader, an
+        election for the others. Not positive if it is overdue."""
+        if not self.leads:
+            return float(self._SyncObj__raftElectionDeadline - self._clock())
+        if self.replicator.owes_news:
+            return NEWS_S
+        return float(self._SyncObj__newAppendEntriesTime - self._clock())
 
     @property
     def is_member(self) -> bool:
@@ -320,15 +328,18 @@ class Core(library.SyncObj):  # type: ignore[misc]
 
     # Elections.
 
-    def _receive_pre_vote_request(self, sender: int, request: PreVoteRequest) -> None:
-        """Grant it if this node would vote for the sender and hears no leader itself."""
+    def would_vote(self, request: VoteRequest | PreVoteRequest) -> bool:
+        """Whether the sender's log reaches as far as this one's, and there is no leader who would
+        be disturbed (the thesis, section 4.2.3)."""
         mine = (self._journal.last_term, self._journal.last_index)
-        granted = (
-            not self.leads
-            and request.term > self.term
-            and (request.last_log_term, request.last_log_index) >= mine
-            and self._clock() - self._leader_heard_s >= self._election_s[0]
-        )
+        reaches = (request.last_log_term, request.last_log_index) >= mine
+        return reaches and not self.leads and not self._hears_leader(self._election_s[0])
+
+    def _hears_leader(self, within_s: float) -> bool:
+        return self._clock() - self._leader_heard_s < within_s
+
+    def _receive_pre_vote_request(self, sender: int, request: PreVoteRequest) -> None:
+        granted = request.term > self.term and self.would_vote(request)
         self._port.send(sender, PreVote(term=request.term, granted=granted))
 
     def _SyncObj__connectedToAnyone(self) -> bool:

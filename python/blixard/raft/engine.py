@@ -34,10 +34,10 @@ from blixard.raft.wire import (
 )
 from blixard.v1.raft_pb2 import RaftEnvelope, SnapshotChunk
 
-LEADER_PAUSE_S: Final = 0.02
-"""A leader looks so often whether something is due."""
-FOLLOWER_PAUSE_S: Final = 0.1
-"""A follower as often as this; the end of its patience with the leader is due on time."""
+LONGEST_PAUSE_S: Final = 0.25
+"""A turn is taken this often at least, for what nobody wakes the engine for."""
+SHORTEST_PAUSE_S: Final = 0.01
+"""What is overdue because it waits for others is looked at again after this long."""
 MAX_WAITING: Final = 10_000
 """So many proposals may wait; then it is better to be refused than to be late."""
 
@@ -239,9 +239,7 @@ class RaftEngine:
     @property
     def pause_s(self) -> float:
         """How long the next turn can wait if nothing happens until then, in seconds."""
-        if self._core.leads:
-            return LEADER_PAUSE_S
-        return min(max(self._core.patience_s, LEADER_PAUSE_S), FOLLOWER_PAUSE_S)
+        return min(max(self._core.due_in_s, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
 
     def receive(self, envelope: RaftEnvelope) -> str | None:
         """Take in a message. Returns why its sender is refused, if it is: it should stop."""

@@ -117,10 +117,11 @@ class Post:
                 # A leader may be newer than this log.
                 entitled = envelope.term >= self._core.term
             case VoteRequest() | PreVoteRequest():
-                # So may a candidate, if this log does not even name this node. But a vote is only
-                # given to one who means this very journal, not that of a node that was wiped.
-                entitled = (
-                    not self._core.is_member and envelope.receiver_birth == self._journal.birth
+                # So may a candidate, whose log names this node (the thesis, section 4.1). But it
+                # must mean this very journal, not that of a node that was wiped, and one that was
+                # removed must disturb nobody.
+                entitled = envelope.receiver_birth == self._journal.birth and self._core.would_vote(
+                    message
                 )
             case Appended() | Mismatch() | SnapshotHeld():
                 entitled = self._membership.hears(envelope.sender, envelope.sender_birth)

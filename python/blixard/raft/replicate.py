@@ -118,6 +118,15 @@ class Replicator:
         progress = self._members.get(member)
         return progress.match_index if progress else 0
 
+    @property
+    def owes_news(self) -> bool:
+        """Whether a member that follows has not been told what is committed."""
+        committed = self._journal.commit_index
+        return any(
+            progress.told_commit < committed and not progress.probing
+            for progress in self._members.values()
+        )
+
     def _probe(self, progress: Progress, next_index: int) -> None:
         progress.next_index = max(next_index, progress.match_index + 1)
         progress.probing = True
