@@ -179,7 +179,7 @@ def test_no_check_can_be_spared(
 ) -> None:
     kept = sample(directory, "killed" if name == "raft.db-wal" else "closed")
     monkeypatch.setattr(recovery, check, instead)
-    wrong = (AssertionError, IndexError, TypeError, msgspec.DecodeError)
+    wrong = (AssertionError, AttributeError, IndexError, TypeError, msgspec.DecodeError)
     with pytest.raises(wrong):
         outcomes(kept, name)
 
