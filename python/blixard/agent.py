@@ -195,7 +195,8 @@ class Agent:
         if self._leads_term != status.term:
             self._begin_to_lead(status.term)
             return
-        silent = frozenset(node_id for node_id in cluster.nodes if not status.hears(node_id))
+        known = {*cluster.nodes, *status.members}
+        silent = frozenset(node_id for node_id in sorted(known) if not status.hears(node_id))
         members = set(status.members)
         for duty in decide.leader(cluster, status.node_id, members, silent, status.state_digest):
             match duty:

@@ -105,7 +105,7 @@ def leader(
 ) -> Iterator[Duty]:
     """What the leader proposes. `members` is the consensus configuration; `silent` are the nodes
     from which it does not hear; `state_digest` is that of `ports.LogStatus`."""
-    yield from _membership(cluster, me, members)
+    yield from _membership(cluster, me, members, silent)
     if cluster.nodes and min(node.level for node in cluster.nodes.values()) > cluster.level:
         yield RaiseLevel(cluster.level + 1)
     if state_digest is not None and state_digest[0] > cluster.attested_index:
@@ -122,7 +122,9 @@ def leader(
             yield DeferVm(vm.name, vm.uid, choice.text)
 
 
-def _membership(cluster: Cluster, me: int, members: AbstractSet[int]) -> Iterator[Duty]:
+def _membership(
+    cluster: Cluster, me: int, members: AbstractSet[int], silent: frozenset[int]
+) -> Iterator[Duty]:
     """At most one change at a time: the next is proposed when this one is settled.
 
     Consensus follows the cluster's nodes; whoever is in one and not in the other is a difference.
@@ -143,11 +145,16 @@ def _membership(cluster: Cluster, me: int, members: AbstractSet[int]) -> Iterato
                 yield SettleNode(node_id, node.join_id, is_member=False)
             case Membership.LEAVING if node_id == me:
                 yield HandOver()
-            case Membership.LEAVING:
+            case Membership.LEAVING if _lasts(members - {node_id}, silent):
                 yield ChangeMembership(node_id, node.address, add=False)
             case _:
                 continue
         return
+
+
+def _lasts(members: AbstractSet[int], silent: frozenset[int]) -> bool:
+    """Whether a majority of these members answers: without one nothing is ever decided again."""
+    return 2 * len(members - silent) > len(members)
 
 
 # --- a node -------------------------------------------------------------------------------------

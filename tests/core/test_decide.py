@@ -140,6 +140,13 @@ def test_one_change_of_membership_at_a_time() -> None:
     assert duties == [ChangeMembership(2, "n2:7001", add=False)]
 
 
+def test_no_member_is_removed_whose_absence_would_cost_the_majority() -> None:
+    nodes = (node_of(1), node_of(2), node_of(3, Membership.LEAVING))
+    removal = [ChangeMembership(3, "n3:7001", add=False)]
+    for silent, duties in ((frozenset({3}), removal), (frozenset({2}), [])):
+        assert list(decide.leader(cluster_of(nodes=nodes), 1, {1, 2, 3}, silent)) == duties
+
+
 @pytest.mark.parametrize(
     ("level", "supported", "duties"),
     [

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from blixard import machine
 from blixard.machine.vms import free_capacity
-from blixard.model import Membership, State, Vm, Wanted
+from blixard.model import Membership, Node, State, Vm, Wanted
 from blixard.ports import UnitState
 from blixard.raft import replica
 from blixard.sim import linearizability, releases
@@ -47,6 +47,10 @@ class Result:
     simulated_s: float
     acknowledged: int
     committed: int
+
+
+def _is_member(node: Node) -> bool:
+    return node.membership is Membership.MEMBER
 
 
 class Simulation:
@@ -138,14 +142,22 @@ class Simulation:
             self.checks.violate("convergence", f"nodes {core}: {self._unrest(core)}")
 
     def _core(self) -> list[int]:
-        """A majority of the members; the others need not come back."""
-        world = self.world
+        """A majority of the members, with and without those who are about to leave; the others
+        need not come back."""
+        world, nodes = self.world, self.checks.canon.cluster.nodes
         members = self._members()
         sound = [node for node in members if not world.hosts[node].is_unfit]
-        size = len(members) // 2 + 1
-        if len(sound) < size:
+        staying = [n for n in members if n in nodes and nodes[n].membership is Membership.MEMBER]
+        wanted = [node for node in staying if node in sound]
+        needed = len(staying) // 2 + 1
+        if len(wanted) < needed:
             return []
-        return sorted(world.random.sample(sound, size))
+        core = world.random.sample(wanted, needed)
+        rest = [node for node in sound if node not in core]
+        missing = len(members) // 2 + 1 - len(core)
+        if len(rest) < missing:
+            return []
+        return sorted([*core, *world.random.sample(rest, max(0, missing))])
 
     def _members(self) -> list[int]:
         """The configuration of the newest leader."""
@@ -201,7 +213,8 @@ class Simulation:
             return "" if vm.holder is None else f"is still {vm.state}"
         if vm.holder is None:
             spec = vm.spec
-            free = [free_capacity(cluster, n) for n in core if n in cluster.nodes]
+            members = [n for n in core if n in cluster.nodes and _is_member(cluster.nodes[n])]
+            free = [free_capacity(cluster, n) for n in members]
             fits = [f for f in free if f.vcpus >= spec.vcpus and f.memory_mib >= spec.memory_mib]
             return "is pending, and there is room" if fits else ""
         process = self.world.hosts[vm.holder.node_id].hypervisor.processes.get(vm.name)
