@@ -300,3 +300,24 @@ def test_a_disk_that_fails_ends_the_run(tmp_path: Path) -> None:
                 await node.stop()
 
     asyncio.run(scenario())
+
+
+def test_a_peer_that_comes_back_is_answered_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member that was away for long is found again when it calls, not when patience says so."""
+
+    async def scenario() -> None:
+        async with cluster(tmp_path, 3) as three:
+            await three.commit(b"a")
+            leader = three.leader()
+            assert leader is not None
+            away = next(node for node in three.nodes if node != leader.node_id)
+            monkeypatch.setattr(GrpcTransport, "backoff_s", lambda *_: 10 * DEADLINE_S)
+            await three.stop(away)
+            await until(lambda: leader.engine.status().heard_ms[away] > 1_000)
+            await three.start(away)
+            await three.commit(b"b")
+            await until(lambda: three.have(b"a", b"b"))
+
+    asyncio.run(scenario())

@@ -5,6 +5,7 @@ messages, never reorder them: consensus repeats what matters.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator
@@ -96,6 +97,8 @@ class GrpcTransport:
             refusal = self._receiver.receive(envelope)
             if refusal is not None:
                 await context.abort(grpc.StatusCode.FAILED_PRECONDITION, refusal)
+            if not accepted and envelope.sender in self._links:
+                self._links[envelope.sender].hurry()
             accepted += 1
         return RaftAck(accepted=accepted)
 
@@ -148,6 +151,7 @@ class _Link:
         self._queue: deque[RaftEnvelope] = deque()
         self._queue_bytes = 0
         self._news = asyncio.Event()
+        self._peer_is_back = asyncio.Event()
         self.task = asyncio.create_task(self._run(), name=f"raft link to node {peer}")
 
     def put(self, envelope: RaftEnvelope) -> None:
@@ -156,6 +160,10 @@ class _Link:
             self._queue.append(envelope)
             self._queue_bytes += size
             self._news.set()
+
+    def hurry(self) -> None:
+        """The peer has just opened a link of its own, so it can be reached: do not wait."""
+        self._peer_is_back.set()
 
     def cancel(self) -> None:
         self.task.cancel()
@@ -175,7 +183,10 @@ class _Link:
                     pass
                 self._clear()
                 attempt = 0 if loop.time() - began_s > CONNECT_S else attempt + 1
-                await asyncio.sleep(self._transport.backoff_s(attempt))
+                self._peer_is_back.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._transport.backoff_s(attempt)):
+                        await self._peer_is_back.wait()
         finally:
             self._transport.forget(self)
 
