@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from blixard.model import Accepted
+
 if TYPE_CHECKING:
     from blixard.sim.faults import Faults
 
@@ -85,9 +87,14 @@ def clock_step(faults: "Faults") -> None:
 
 def membership(faults: "Faults") -> None:
     """A node leaves; it comes back as a new member."""
-    if faults.is_whole():
-        node_id = faults.host().node_id
-        faults.world.administrator.remove(node_id, lambda _: None)
+    if not faults.is_whole():
+        return
+
+    def asked(outcome: object) -> None:
+        if isinstance(outcome, Accepted):
+            faults.world.bit("membership")
+
+    faults.world.administrator.remove(faults.host().node_id, asked)
 
 
 def transfer(faults: "Faults") -> None:
