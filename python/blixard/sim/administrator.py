@@ -4,7 +4,7 @@ A node whose journal is damaged, or that was wiped, comes back only as a new mem
 its data directory is emptied, and it is started again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from blixard.commands import RemoveNode
@@ -31,7 +31,12 @@ class Administrator:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._asked: set[int] = set()
+        self._kept: frozenset[int] = frozenset()
         world.later(LOOK_US, self._look)
+
+    def keep(self, nodes: Iterable[int]) -> None:
+        """Remove none of these from now on, also where it was asked before."""
+        self._kept = frozenset(nodes)
 
     def _look(self) -> None:
         self._world.later(LOOK_US, self._look)
@@ -67,7 +72,8 @@ class Administrator:
             return
 
         def serve(node: "Node", reply: Callable[[Any], None]) -> None:
-            if node.is_open and node.engine.leads and len(node.engine.journal.members()) > 2:
+            may_go = node.is_open and node.engine.leads and node_id not in self._kept
+            if may_go and len(node.engine.journal.members()) > 2:
                 node.log.propose(RemoveNode(node_id), reply)
             else:
                 reply(None)

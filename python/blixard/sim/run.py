@@ -28,6 +28,7 @@ from blixard.sim.plan import Plan
 from blixard.sim.world import World
 
 FOUNDING_S: Final = 60.0
+SETTLE_S: Final = 3.0
 CONVERGENCE_S: Final = 120.0
 """How long the cluster may take to come to rest. A start that hangs takes a minute of it."""
 
@@ -119,7 +120,11 @@ class Simulation:
         world = self.world
         world.trace.note("phase", "liveness")
         self.faults.end()
+        # What is on its way, a removal above all, arrives before it is decided who comes back.
+        world.administrator.keep(world.hosts)
+        world.run(SETTLE_S)
         core = self._core()
+        world.administrator.keep(core)
         if not core:
             # A member's disk lies while another is being replaced: only a person could go on.
             world.bit("no-quorum-left")
