@@ -20,8 +20,10 @@ FIRST = int(os.environ.get("BLIXARD_SIM_SEED") or int(sources()[:6], 16))
 
 SOMETIMES = (
     *KINDS,
+    "clock-drift",
     "damage-refused",
     "late-call",
+    "level-raised",
     "lost-answer",
     "node-removed",
     "replaced",

@@ -72,6 +72,8 @@ class Simulation:
         for node_id in range(1, plan.nodes + 1):
             host = Host(world, node_id, release=1)
             host.rate = 1.0 + random.uniform(-plan.drift, plan.drift)
+            if host.rate != 1.0:
+                world.bit("clock-drift")
             world.hosts[node_id] = host
             world.checks.watch(host)
         world.administrator = Administrator(world)
@@ -86,6 +88,8 @@ class Simulation:
             patch.object(replica, "DIGEST_EVERY", self.plan.digest_every),
         ):
             self._live()
+        if self.checks.canon.cluster.level > 1:
+            self.world.bit("level-raised")
         return self._result()
 
     def _live(self) -> None:
