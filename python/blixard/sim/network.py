@@ -56,13 +56,15 @@ class Link:
         if not self._is_opening:
             self._open()
 
-    def reset(self) -> None:
-        """The connection breaks; what was under way is lost or late."""
-        if self._peer is not None:
-            self._connection += 1
-            self._peer = None
-            self._held.clear()
-            self._fail()
+    def reset(self) -> bool:
+        """The connection breaks, if there is one; what was under way is lost or late."""
+        if self._peer is None:
+            return False
+        self._connection += 1
+        self._peer = None
+        self._held.clear()
+        self._fail()
+        return True
 
     def release(self) -> None:
         """What was held back may pass."""
@@ -227,9 +229,7 @@ class Network:
     def reset(self, *pairs: tuple[int, int]) -> int:
         """Break connections; answers how many were open."""
         links = [link for pair in pairs if (link := self._links.get(pair)) is not None]
-        for link in links:
-            link.reset()
-        return len(links)
+        return sum(link.reset() for link in links)
 
     def call(
         self,

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from blixard import machine
 from blixard.machine.vms import free_capacity
-from blixard.model import Membership, Node, State, Vm, Wanted
+from blixard.model import Membership, State, Vm, Wanted
 from blixard.ports import UnitState
 from blixard.raft import replica
 from blixard.sim import linearizability, releases
@@ -29,6 +29,7 @@ from blixard.sim.world import World
 
 FOUNDING_S: Final = 60.0
 SETTLE_S: Final = 3.0
+"""After the last fault, before it is decided which hosts come back."""
 CONVERGENCE_S: Final = 120.0
 """How long the cluster may take to come to rest. A start that hangs takes a minute of it."""
 
@@ -48,10 +49,6 @@ class Result:
     simulated_s: float
     acknowledged: int
     committed: int
-
-
-def _is_member(node: Node) -> bool:
-    return node.membership is Membership.MEMBER
 
 
 class Simulation:
@@ -153,10 +150,10 @@ class Simulation:
     def _core(self) -> list[int]:
         """A majority of the members, with and without those who are about to leave; the others
         need not come back."""
-        world, nodes = self.world, self.checks.canon.cluster.nodes
+        world = self.world
         members = self._members()
         sound = [node for node in members if not world.hosts[node].is_unfit]
-        staying = [n for n in members if n in nodes and nodes[n].membership is Membership.MEMBER]
+        staying = self._full_members(members)
         wanted = [node for node in staying if node in sound]
         needed = len(staying) // 2 + 1
         if len(wanted) < needed:
@@ -175,6 +172,11 @@ class Simulation:
             return sorted(self.checks.canon.cluster.nodes)
         newest = max(nodes, key=lambda n: (n.engine.journal.last_term, n.engine.journal.last_index))
         return sorted(newest.engine.journal.members())
+
+    def _full_members(self, among: list[int]) -> list[int]:
+        """Those who neither join nor leave."""
+        nodes = self.checks.canon.cluster.nodes
+        return [n for n in among if n in nodes and nodes[n].membership is Membership.MEMBER]
 
     def _heal(self, host: Host) -> None:
         host.disk.full = host.disk.failing = False
@@ -222,7 +224,7 @@ class Simulation:
             return "" if vm.holder is None else f"is still {vm.state}"
         if vm.holder is None:
             spec = vm.spec
-            members = [n for n in core if n in cluster.nodes and _is_member(cluster.nodes[n])]
+            members = self._full_members(core)
             free = [free_capacity(cluster, n) for n in members]
             fits = [f for f in free if f.vcpus >= spec.vcpus and f.memory_mib >= spec.memory_mib]
             return "is pending, and there is room" if fits else ""

@@ -64,12 +64,12 @@ def sources() -> str:
     return digest.hexdigest()
 
 
-def one(seed: int, without: str | None = None, awaited: str | None = None) -> Result:
-    """One history of two minutes, all options drawn from its seed. `without` switches a rule off,
-    and `awaited` is then the invariant whose violation ends the history."""
+def one(seed: int, without: str | None = None) -> Result:
+    """One history of two minutes, all options drawn from its seed. `without` switches a rule
+    off."""
     plan = draw(seed, list(KINDS), minutes=MINUTES)
     with switched_off(without) if without else nullcontext():
-        return Simulation(plan, awaited=awaited).run()
+        return Simulation(plan).run()
 
 
 def results(seeds: Sequence[int], jobs: int, without: str | None = None) -> Iterator[Result]:
