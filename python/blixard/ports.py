@@ -167,7 +167,20 @@ class UnitState(StrEnum):
     ACTIVE = "active"
     STOPPING = "stopping"
     EXITED = "exited"
-    """No process of the VM is left."""
+    """No process of the VM is left, no job that would start one is queued, and its gate is removed:
+    nothing but another `start` brings it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A placement that this host is to run."""
+
+    uid: int
+    epoch: int
+    incarnation: int
+    runner: str
+    keep: bool = False
+    """It is not ended by the fence: its VM goes on without a lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +197,22 @@ class SeenUnit:
 
 
 class Units(Protocol):
-    """Runs VMs on this host, where they outlive the daemon."""
+    """Runs VMs on this host, where they outlive the daemon, but not the lease of their host: a fence
+    that does not need the daemon ends them."""
 
-    def start(self, name: str, uid: int, epoch: int, runner: str) -> None:
-        """Begin to start a VM of which nothing is seen; from now on it is. A start that comes to
-        nothing ends as EXITED, within a minute."""
+    @property
+    def guaranteed(self) -> bool:
+        """Whether a watchdog resets this host if it cannot end its VMs in time."""
+        ...
+
+    def renew(self, deadline_ms: int) -> None:
+        """From `deadline_ms` on (CLOCK_BOOTTIME) the fence ends all VMs that are not to be kept,
+        and lets none start. It is never moved back. Nothing runs before the first call."""
+        ...
+
+    def start(self, name: str, run: Run) -> None:
+        """Begin to start a VM of which nothing is seen; from now on it is. It starts only before
+        the deadline. A start that comes to nothing ends as EXITED, within a minute."""
         ...
 
     def stop(self, name: str, grace_ms: int, kill: bool) -> None:

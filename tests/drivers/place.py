@@ -86,7 +86,7 @@ async def main(directory, runner):
     woken = asyncio.Event()
     units = ProcessUnits(Path(directory), wake=woken.set, clock=SystemClock(), boot_id=boot_id())
     await units.open()
-    units.start("web", 3, 7, runner)
+    units.start("web", Run(3, 7, 1, runner))
     while units.seen()["web"].state is not UnitState.EXITED:
         await woken.wait()
         woken.clear()

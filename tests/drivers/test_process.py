@@ -33,7 +33,7 @@ PR_SET_CHILD_SUBREAPER = 36
 async def test_how_it_ended_is_told_in_words(place: Place, script: str, ending: str) -> None:
     units = place.units()
     await units.open()
-    units.start("web", 3, 7, place.runner(script))
+    units.start("web", Run(3, 7, 1, place.runner(script)))
     seen = await place.reaches(units, UnitState.EXITED)
     assert seen == SeenUnit(3, 7, UnitState.EXITED, detail=ending)
     await units.close()
@@ -80,7 +80,7 @@ async def test_what_it_leaves_behind_ends_with_it(place: Place) -> None:
     units = place.units()
     await units.open()
     script = "(setsid tail -f {mark} >/dev/null 2>&1 & ) ; exit 0"
-    units.start("web", 3, 7, place.runner(script))
+    units.start("web", Run(3, 7, 1, place.runner(script)))
     await place.reaches(units, UnitState.EXITED)
     assert alive_with(place.mark) == [], "exited means that nothing is left"
     await units.close()
@@ -203,7 +203,7 @@ async def test_the_console_is_rotated(place: Place) -> None:
     units = place.units()
     await units.open()
     script = "head -c 1500000 /dev/zero | tr '\\0' x; echo end"
-    units.start("web", 3, 7, place.runner(script))
+    units.start("web", Run(3, 7, 1, place.runner(script)))
     assert (await place.reaches(units, UnitState.EXITED)).detail.endswith("xend")
     sizes = [
         (place.directory / "web" / name).stat().st_size for name in ("console.log", "console.log.1")

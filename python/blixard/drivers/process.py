@@ -18,7 +18,7 @@ from blixard.drivers.console import end_of_file, plain, tail
 from blixard.drivers.process_record import Order, Record, load, lock_holder, start_ticks
 from blixard.drivers.tasks import Tasks
 from blixard.errors import BlixardError, Code
-from blixard.ports import Clock, SeenUnit, UnitState
+from blixard.ports import Clock, Run, SeenUnit, UnitState
 
 _PACKAGES = Path(__file__).parents[2]
 _CONSOLE_LINES = 20
@@ -111,14 +111,14 @@ class ProcessUnits:
         await self._tasks.close()
         os.close(self._launching)
 
-    def start(self, name: str, uid: int, epoch: int, runner: str) -> None:
+    def start(self, name: str, run: Run) -> None:
         assert name not in self._units, "a VM is discarded before it is started again"
-        unit = self._units[name] = _Unit(uid, epoch)
+        unit = self._units[name] = _Unit(run.uid, run.epoch)
         order = Order(
             directory=str(self._directory / name),
-            uid=uid,
-            epoch=epoch,
-            runner=runner,
+            uid=run.uid,
+            epoch=run.epoch,
+            runner=run.runner,
             boot_id=self._boot_id,
             kill_after_ms=self._kill_after_ms,
         )

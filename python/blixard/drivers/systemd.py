@@ -12,7 +12,7 @@ from blixard.drivers.systemd_facts import UnitFacts, unit_name
 from blixard.drivers.systemd_files import UnitFiles, UnitRecord
 from blixard.drivers.tasks import Tasks
 from blixard.errors import BlixardError, Code
-from blixard.ports import SeenUnit, UnitState
+from blixard.ports import Run, SeenUnit, UnitState
 
 if TYPE_CHECKING:
     from blixard.drivers.systemd_bus import SystemdBus
@@ -101,9 +101,10 @@ class SystemdUnits:
         await self._tasks.close()
         await self._bus.close()
 
-    def start(self, name: str, uid: int, epoch: int, runner: str) -> None:
+    def start(self, name: str, run: Run) -> None:
         assert name not in self._units, "a VM is discarded before it is started again"
-        unit = self._units[name] = _Unit(UnitRecord(uid, epoch, runner), is_starting=True)
+        record = UnitRecord(run.uid, run.epoch, run.runner)
+        unit = self._units[name] = _Unit(record, is_starting=True)
         self._tasks.begin(name, lambda: self._start(name, unit))
         self._wake()
 
