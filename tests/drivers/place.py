@@ -7,12 +7,14 @@ from pathlib import Path
 from blixard.drivers import process_record
 from blixard.drivers.host import SystemClock, boot_id
 from blixard.drivers.process import ProcessUnits
-from blixard.ports import SeenUnit, UnitState
+from blixard.ports import Run, SeenUnit, UnitState
 from drivers.processes import wait_until
 from drivers.watch import Watch
 
 FOREVER = "echo up; exec tail -f {mark} >/dev/null 2>&1"
 STUBBORN = "trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done; : {mark}"
+LEASE_MS = 120_000
+"""A lease that no test outlasts."""
 
 
 class Place:
@@ -25,14 +27,18 @@ class Place:
         (path / "mark").touch()
         self.watch = Watch()
 
-    def units(self, kill_after_ms: int = 5_000, boot: str | None = None) -> ProcessUnits:
-        return ProcessUnits(
+    def units(
+        self, kill_after_ms: int = 5_000, boot: str | None = None, lease_ms: int = LEASE_MS
+    ) -> ProcessUnits:
+        units = ProcessUnits(
             self.directory,
             wake=self.watch,
             clock=SystemClock(),
             boot_id=boot or boot_id(),
             kill_after_ms=kill_after_ms,
         )
+        units.renew(SystemClock().boot_ms() + lease_ms)
+        return units
 
     def runner(self, script: str, shutdown: str | None = None, name: str = "runner") -> str:
         scripts = {"microvm-run": script}
@@ -67,7 +73,7 @@ async def started(place: Place, script: str, shutdown: str | None = None) -> Pro
     """Units in which `web` runs, and has said `up`."""
     units = place.units(kill_after_ms=1_000)
     await units.open()
-    units.start("web", 3, 7, place.runner(script, shutdown))
+    units.start("web", Run(3, 7, 1, place.runner(script, shutdown)))
     assert units.seen()["web"] == SeenUnit(3, 7, UnitState.STARTING)
     seen = await place.reaches(units, UnitState.ACTIVE)
     assert (seen.uid, seen.epoch) == (3, 7)
@@ -80,12 +86,13 @@ import asyncio, sys
 from pathlib import Path
 from blixard.drivers.host import SystemClock, boot_id
 from blixard.drivers.process import ProcessUnits
-from blixard.ports import UnitState
+from blixard.ports import Run, UnitState
 
 async def main(directory, runner):
     woken = asyncio.Event()
     units = ProcessUnits(Path(directory), wake=woken.set, clock=SystemClock(), boot_id=boot_id())
     await units.open()
+    units.renew(SystemClock().boot_ms() + 120_000)
     units.start("web", Run(3, 7, 1, runner))
     while units.seen()["web"].state is not UnitState.EXITED:
         await woken.wait()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from blixard.drivers.host import SystemClock
-from blixard.ports import SeenUnit, UnitState
+from blixard.ports import Run, SeenUnit, UnitState
 from drivers.place import FOREVER, STUBBORN, Place, started
 from drivers.processes import alive_with, wait_until
 
@@ -42,7 +42,7 @@ async def test_how_it_ended_is_told_in_words(place: Place, script: str, ending: 
 async def test_what_was_written_last_is_told_in_2_kib(place: Place) -> None:
     units = place.units()
     await units.open()
-    units.start("web", 3, 7, place.runner("head -c 5000 /dev/zero | tr '\\0' x; echo end"))
+    units.start("web", Run(3, 7, 1, place.runner("head -c 5000 /dev/zero | tr '\\0' x; echo end")))
     seen = await place.reaches(units, UnitState.EXITED)
     ending, _, console = seen.detail.partition("\n")
     assert ending == "exited with status 0"
@@ -64,7 +64,7 @@ async def test_a_runner_that_cannot_be_run(place: Place, program: str | None, wo
         path.chmod(0o755)
     units = place.units()
     await units.open()
-    units.start("web", 3, 7, runner)
+    units.start("web", Run(3, 7, 1, runner))
     seen = await place.reaches(units, UnitState.EXITED)
     assert seen.detail.startswith("could not be run: ")
     assert words in seen.detail
@@ -170,7 +170,7 @@ async def test_a_guard_that_hangs_is_killed_with_its_vm(place: Place) -> None:
 async def test_a_stop_reaches_a_vm_that_still_starts(place: Place) -> None:
     units = place.units()
     await units.open()
-    units.start("web", 3, 7, place.runner(FOREVER))
+    units.start("web", Run(3, 7, 1, place.runner(FOREVER)))
     units.stop("web", grace_ms=0, kill=True)
     assert units.seen()["web"].state is UnitState.STOPPING
     await place.reaches(units, UnitState.EXITED)
@@ -239,7 +239,7 @@ async def test_many_at_once(place: Place) -> None:
     await units.open()
     names = [f"vm-{n}" for n in range(8)]
     for epoch, name in enumerate(names):
-        units.start(name, epoch, epoch + 1, place.runner(FOREVER))
+        units.start(name, Run(epoch, epoch + 1, 1, place.runner(FOREVER)))
     for name in names:
         await place.reaches(units, UnitState.ACTIVE, name)
     assert sorted(units.seen()) == names

@@ -13,7 +13,7 @@ import pytest
 from blixard.drivers import process_record
 from blixard.drivers.host import boot_id
 from blixard.errors import BlixardError, Code
-from blixard.ports import SeenUnit, UnitState
+from blixard.ports import Run, SeenUnit, UnitState
 from drivers.place import FOREVER, Place, start_daemon, started
 from drivers.processes import alive_with, wait_until, wait_until_gone
 
@@ -144,7 +144,7 @@ async def test_a_placement_is_never_started_twice(place: Place) -> None:
     await units.open()
     runner = place.runner("echo ran >> runs")
     for epoch, ran in ((7, True), (7, False), (6, False), (8, True)):
-        units.start("web", 3, epoch, runner)
+        units.start("web", Run(3, epoch, 1, runner))
         seen = await place.reaches(units, UnitState.EXITED)
         assert ("exited with status 0" in seen.detail) == ran, seen.detail
         assert ("was started here before" in seen.detail) == (not ran), seen.detail
@@ -162,7 +162,7 @@ async def test_two_guards_never_share_a_vm(place: Place) -> None:
     again = place.units()
     await again.open()
     assert again.seen() == {}
-    again.start("web", 4, 9, place.runner(FOREVER, name="another"))
+    again.start("web", Run(4, 9, 1, place.runner(FOREVER, name="another")))
     assert "another guard lives" in (await place.reaches(again, UnitState.EXITED)).detail
     assert len(alive_with(place.mark)) == 1
     os.kill(place.guard_pid(), signal.SIGKILL)

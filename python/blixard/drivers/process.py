@@ -67,7 +67,12 @@ class ProcessUnits:
 
     A VM that is stopped is asked to power off, terminated after its grace, and killed
     `kill_after_ms` later. A guard that does not react then is killed, and takes its VM along.
+
+    The fence is the guards and the anchors: each keeps the deadline that it was told last.
     """
+
+    guaranteed = False
+    """Nothing here outlasts a host that is frozen."""
 
     def __init__(
         self,
@@ -85,6 +90,7 @@ class ProcessUnits:
         self._kill_after_ms = kill_after_ms
         self._tasks = Tasks()
         self._launching = -1
+        self._deadline_ms = 0
         self._units: dict[str, _Unit] = {}
 
     async def open(self) -> None:
@@ -111,18 +117,16 @@ class ProcessUnits:
         await self._tasks.close()
         os.close(self._launching)
 
+    def renew(self, deadline_ms: int) -> None:
+        if deadline_ms > self._deadline_ms:
+            self._deadline_ms = deadline_ms
+            for unit in self._units.values():
+                self._tell_deadline(unit)
+
     def start(self, name: str, run: Run) -> None:
         assert name not in self._units, "a VM is discarded before it is started again"
         unit = self._units[name] = _Unit(run.uid, run.epoch)
-        order = Order(
-            directory=str(self._directory / name),
-            uid=run.uid,
-            epoch=run.epoch,
-            runner=run.runner,
-            boot_id=self._boot_id,
-            kill_after_ms=self._kill_after_ms,
-        )
-        self._tasks.begin(name, lambda: self._launch(name, unit, order))
+        self._tasks.begin(name, lambda: self._launch(name, unit, run))
         self._wake()
 
     def stop(self, name: str, grace_ms: int, kill: bool) -> None:
@@ -156,8 +160,18 @@ class ProcessUnits:
 
     # --- the life of a VM -----------------------------------------------------------------------
 
-    async def _launch(self, name: str, unit: _Unit, order: Order) -> None:
+    async def _launch(self, name: str, unit: _Unit, run: Run) -> None:
         """Start a guard, then follow it."""
+        order = Order(
+            directory=str(self._directory / name),
+            uid=run.uid,
+            epoch=run.epoch,
+            runner=run.runner,
+            boot_id=self._boot_id,
+            kill_after_ms=self._kill_after_ms,
+            deadline_ms=self._deadline_ms,
+            keep=run.keep,
+        )
         try:
             launcher = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-S", "-m", "blixard.drivers.process_guard"),
@@ -204,6 +218,7 @@ class ProcessUnits:
             reader, unit.guard = await self._connect(name)
         except OSError:
             return  # it is going away; if it is not, the last resort still reaches it
+        self._tell_deadline(unit)
         self._tell(unit)
         try:
             while line := await reader.readline():
@@ -222,6 +237,10 @@ class ProcessUnits:
             return await asyncio.open_unix_connection(path)
         finally:
             os.close(directory)
+
+    def _tell_deadline(self, unit: _Unit) -> None:
+        if unit.guard is not None:
+            unit.guard.write(json.dumps({"deadline_ms": self._deadline_ms}).encode() + b"\n")
 
     def _tell(self, unit: _Unit) -> None:
         """Pass an order to stop on, once the guard is found, and see to it that it is obeyed."""

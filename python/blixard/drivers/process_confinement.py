@@ -9,12 +9,17 @@ whatever outlives the guard (PR_SET_CHILD_SUBREAPER), to kill it. If both are ki
 instant, only the runner itself is sure to die; what it has started can survive. The guard's record
 says which of the three it is.
 
+The anchor is also the second to keep the deadline of the VM. One of the two may be stopped, hung or
+dead: the other ends the VM, and a namespace whose first process has ended lets nothing start. Two
+faults at once are outside the promise: with both stopped the VM runs on until either continues.
+
 Standard library only.
 """
 
 import contextlib
 import ctypes
 import os
+import select
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +34,7 @@ _MS_NOSUID_NODEV_NOEXEC = 0x2 | 0x4 | 0x8
 _MS_REC_SLAVE = 0x4000 | 0x80000
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_GUARD_FIRST_S = 0.3
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -59,27 +65,28 @@ def on_parent_death(number: signal.Signals) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, number)
 
 
-def confine() -> Confinement:
-    """Confine every process that the caller starts from now on.
+def confine(deadline: int) -> Confinement:
+    """Confine every process that the caller starts from now on, and end them when the file
+    `deadline` becomes readable.
 
     The caller must have no threads and start none. With a chain, what returns is a child of the
     process that called, and is sent SIGHUP when the anchor dies.
     """
     uid, gid = os.getuid(), os.getgid()
     if _libc.unshare(_CLONE_NEWPID | _CLONE_NEWNS) == 0:
-        return _Namespace("pid-namespace")
+        return _Namespace("pid-namespace", deadline)
     if _libc.unshare(_CLONE_NEWUSER | _CLONE_NEWPID | _CLONE_NEWNS) == 0:
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
         Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
-        return _Namespace("user-namespace")
-    return _Chain()
+        return _Namespace("user-namespace", deadline)
+    return _Chain(deadline)
 
 
 class _Namespace:
     """A PID namespace whose first process dies with the guard. What the guard forks is in it."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, deadline: int) -> None:
         self.kind = kind
         # The anchor mounts another /proc over this one.
         self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
@@ -87,7 +94,7 @@ class _Namespace:
         self.anchor_pid = os.fork()
         if self.anchor_pid == 0:
             os.close(guard[1])
-            _be_first(guard[0], anchor[1])
+            _be_first(guard[0], anchor[1], deadline)
         self.anchor_ticks = start_ticks(self._read(self.anchor_pid, "stat"))
         os.write(guard[1], b".")
         os.close(anchor[1])
@@ -117,22 +124,20 @@ class _Namespace:
                 os.wait()
 
 
-def _be_first(guard: int, ready: int) -> NoReturn:
-    """Be the first process of a namespace: adopt what is orphaned in it, and wait for it."""
+def _be_first(guard: int, ready: int, deadline: int) -> NoReturn:
+    """Be the first process of a namespace, until the deadline. The kernel waits for what it adopts
+    (wait(2), SIGCHLD ignored), and kills all others when it ends."""
     on_parent_death(signal.SIGKILL)
     if not os.read(guard, 1):  # the guard died before its death could be announced
         os._exit(1)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGCHLD])
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     _libc.mount(b"none", b"/", None, _MS_REC_SLAVE, None)
     # Refused in some containers; then the host's processes are shown, and nothing else changes.
     _libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID_NODEV_NOEXEC, None)
     os.write(ready, b".")
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    while True:
-        signal.sigwait([signal.SIGCHLD])
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+    _close_all_but(deadline)
+    select.select([deadline], [], [])
+    os._exit(0)
 
 
 class _Chain:
@@ -140,11 +145,12 @@ class _Chain:
 
     kind = "chain"
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: int) -> None:
         self.anchor_pid = os.getpid()
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        if os.fork() != 0:
-            _be_heir()
+        guard_pid = os.fork()
+        if guard_pid != 0:
+            _be_heir(guard_pid, deadline)
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
         on_parent_death(signal.SIGHUP)
         assert os.getppid() == self.anchor_pid, "the anchor has died"
@@ -161,14 +167,23 @@ class _Chain:
         _kill_children()
 
 
-def _be_heir() -> NoReturn:
-    """Wait for the guard, then kill what it left, and what that leaves, until nothing is left."""
+def _be_heir(guard_pid: int, deadline: int) -> NoReturn:
+    """Wait for the guard, or for the deadline, then kill what is left, and what that leaves, until
+    nothing is left."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    os.wait()
+    _close_all_but(deadline)
+    guard = os.pidfd_open(guard_pid)
+    select.select([guard, deadline], [], [])
+    # A guard that is well ends its VM itself, and has this long to write down why.
+    select.select([guard], [], [], _GUARD_FIRST_S)
     _kill_children()
     os._exit(0)
+
+
+def _close_all_but(deadline: int) -> None:
+    os.closerange(3, deadline)
+    os.closerange(deadline + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 def _kill_children() -> None:

@@ -4,7 +4,10 @@
 
 It outlives the daemon that starts it. It works in the directory of its VM (`process_record` names
 what lies there), and speaks over a Unix socket, one JSON object a line: it is told
-`{"grace_ms": 30000, "kill": false}` to stop, and tells its record at once and at every change.
+`{"grace_ms": 30000, "kill": false}` to stop and `{"deadline_ms": 123456}` to go on, and tells its
+record at once and at every change.
+
+It does not outlive the lease of its host: unless it is to be kept, it kills its VM at the deadline.
 
 Standard library only, and no threads: see `process_confinement.confine`.
 """
@@ -17,7 +20,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from blixard.drivers import process_record
 from blixard.drivers.console import RotatedFile
 from blixard.drivers.ending import in_words
 from blixard.drivers.process_confinement import Confinement, confine, on_parent_death
+from blixard.drivers.process_lease import Lease, boot_ms
 from blixard.drivers.process_record import Order, Record
 
 _CONSOLE_LIMIT_BYTES = 1024 * 1024
@@ -36,11 +39,6 @@ _LINE_LIMIT_BYTES = 4096
 _Watched = int | socket.socket
 
 
-def boot_ms() -> int:
-    """CLOCK_BOOTTIME in milliseconds: what `ports.Clock` means by it."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-
-
 class RefusedError(Exception):
     """The order must not be carried out."""
 
@@ -48,8 +46,9 @@ class RefusedError(Exception):
 class Guard:
     """One VM, from its start to its end. The current directory is the VM's."""
 
-    def __init__(self, order: Order, confinement: Confinement) -> None:
+    def __init__(self, order: Order, lease: Lease, confinement: Confinement) -> None:
         self._order = order
+        self._lease = lease
         self._confinement = confinement
         self._selector = selectors.DefaultSelector()
         self._console = RotatedFile(Path(process_record.CONSOLE), _CONSOLE_LIMIT_BYTES)
@@ -69,29 +68,40 @@ class Guard:
         )
 
     def start(self) -> None:
-        """Start the runner. The record is on the disk before the VM can be. Raises `OSError`."""
+        """Start the runner. The record is on the disk before the VM can be. Raises `OSError`, and
+        `RefusedError` without a lease."""
         self._listen()
         process_record.save(Path(process_record.RECORD), self._record)
         self._output, self._input = os.pipe()
         os.set_blocking(self._output, False)
         try:
-            self._runner = self._run("microvm-run")
-        except OSError as trouble:
+            self._runner = self._begin()
+        except (OSError, RefusedError) as trouble:
             self._change(state="exited", ending=f"could not be run: {trouble}")
             raise
         self._change(state="active", active_since_ms=boot_ms())
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        # As late as can be: to write the record can take long.
+        if self._lease.has_ended:
+            raise RefusedError("its host holds no lease")
+        if self._order.keep:
+            self._lease.waive()
+        return self._run("microvm-run")
 
     def serve(self) -> None:
         """Look after the VM until it has ended."""
         self._watch(os.pidfd_open(self._runner.pid), self._runner_ended)
         self._watch(self._output, self._read_console)
+        self._watch(self._lease.fd, self._fence)
         self._watch(_signals(signal.SIGTERM, signal.SIGHUP), self._signalled)
         while self._running:
             for key, _ in self._selector.select(self._timeout_s()):
                 key.data(key.fileobj)
             if self._next is not None and boot_ms() >= self._next[0]:
                 self._next[1]()
-        ending = in_words(self._runner.wait())
+        returncode = self._runner.wait()
+        ending = "its host's lease ended" if self._lease.has_ended else in_words(returncode)
         self._confinement.clear()
         while self._read_console(self._output):
             pass
@@ -129,6 +139,10 @@ class Guard:
     def _kill(self) -> None:
         self._next = (boot_ms() + self._order.kill_after_ms, self._kill)
         self._confinement.kill()
+
+    def _fence(self, deadline: int) -> None:
+        self._selector.unregister(deadline)
+        self._kill()
 
     # --- the parts ------------------------------------------------------------------------------
 
@@ -206,10 +220,13 @@ class Guard:
             self._clients[client] = rest
             for line in lines:
                 order = json.loads(line)
-                self.stop(int(order["grace_ms"]), bool(order["kill"]))
+                if "deadline_ms" in order:
+                    self._lease.renew(int(order["deadline_ms"]))
+                else:
+                    self.stop(int(order["grace_ms"]), bool(order["kill"]))
             if not data or len(rest) > _LINE_LIMIT_BYTES:
                 self._drop(client)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, OverflowError, ValueError, KeyError, TypeError):
             self._drop(client)
 
     def _drop(self, client: socket.socket) -> None:
@@ -250,9 +267,10 @@ def _guard(order: Order, launching: int, answer: int) -> None:
     os.chdir(directory)
     _leave_stdio()
     try:
-        confinement = confine()
+        lease = Lease(order.deadline_ms)
+        confinement = confine(lease.fd)
         _claim(order)
-        guard = Guard(order, confinement)
+        guard = Guard(order, lease, confinement)
         guard.start()
     except (OSError, ValueError, RefusedError) as refusal:
         os.write(answer, str(refusal).encode())

@@ -36,6 +36,9 @@ class Order:
     runner: str
     boot_id: str
     kill_after_ms: int
+    deadline_ms: int
+    """CLOCK_BOOTTIME from which on it must not start, and not run unless it is to be kept."""
+    keep: bool
 
 
 @dataclass(frozen=True, slots=True)
