@@ -35,13 +35,17 @@ TIED: Final = ("setpriv", "--pdeathsig", "KILL")
 """A prefix: the kernel kills the program when the thread that started it ends."""
 
 
-def nspawn(cgroup: str, layers: Sequence[Path], folder: Path, *arguments: str) -> list[str]:
+def nspawn(
+    cgroup: str, layers: Sequence[Path], folder: Path, *arguments: str, later_s: int = 0
+) -> list[str]:
     """The command that runs `systemd-nspawn ARGUMENTS` on `layers`, topmost first.
 
-    What it changes lands in `folder/upper`. It runs in `cgroup`, and dies with this thread.
+    What it changes lands in `folder/upper`. It runs in `cgroup`, and dies with this thread. Its
+    CLOCK_BOOTTIME and CLOCK_MONOTONIC are `later_s` ahead of this machine's (time_namespaces(7)).
     """
+    clock = ["--time", "--boottime", str(later_s), "--monotonic", str(later_s)] if later_s else []
     return [
-        *(*TIED, "unshare", "--mount", "--propagation", "slave"),
+        *(*TIED, "unshare", "--mount", "--propagation", "slave", *clock),
         *(sys.executable, str(ENTER), cgroup, ":".join(map(str, layers))),
         *(str(folder / "upper"), str(folder / "root"), "--"),
         *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--link-journal=no"),
@@ -97,8 +101,16 @@ class Container:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def boot(self, binds: Mapping[Path, str]) -> None:
-        """Begin to boot, with folders of this machine bound read-only, if they exist."""
+    def boot(
+        self,
+        binds: Mapping[Path, str],
+        writable: Mapping[Path, str] | None = None,
+        later_s: int = 0,
+    ) -> None:
+        """Begin to boot, with folders of this machine bound: read-only `binds`, if they exist.
+
+        Its boot time clock is `later_s` seconds ahead of this machine's, or behind it.
+        """
         assert threading.current_thread() is threading.main_thread(), "the host would die with it"
         assert not self.running
         self._leader = 0
@@ -113,7 +125,9 @@ class Container:
             *("--kill-signal=SIGRTMIN+3", "--resolv-conf=off"),
             f"--network-namespace-path=/run/netns/{self._namespace}",
             *(f"--bind-ro={path}:{target}" for path, target in binds.items() if path.exists()),
+            *(f"--bind={path}:{target}" for path, target in (writable or {}).items()),
             *(*TIED, "/bin/sh", "-ec", INIT),
+            later_s=later_s,
         )
         with self.console.open("ab") as console:
             self._process = subprocess.Popen(
@@ -157,12 +171,19 @@ class Container:
             *("setpriv", "--inh-caps=-all", "--ambient-caps=-all"),
             *([f"--bounding-set={drop}"] if drop else []),
             *("nsenter", "--target", str(self.leader), "--mount", "--uts", "--ipc", "--net"),
-            *("--pid", "--cgroup", "--root", "--wd", "--"),
+            *("--pid", "--time", "--cgroup", "--root", "--wd", "--"),
         ]
 
     def path(self, inside: str) -> Path:
         """A file of the running host, as this machine reaches it."""
         return Path(f"/proc/{self.leader}/root") / inside.lstrip("/")
+
+    @property
+    def payload(self) -> Path:
+        """The cgroup, of version 2, of all that runs in the host; it is gone while that is off."""
+        tops = cgroups(self._cgroup)
+        [unified] = (top for top in tops if (top.parents[1] / "cgroup.controllers").exists())
+        return unified / "payload"
 
     def signal(self, number: int) -> None:
         """Send a signal to the host's init."""

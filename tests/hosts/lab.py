@@ -7,6 +7,7 @@ killed could not remove, the next one does.
 import fcntl
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Final
 from uuid import uuid4
 
 from hosts.container import Container, end_cgroup
+from hosts.faults_disk import thaw
 from hosts.machine import Machine
 from hosts.network import Network, remove_namespaces
 
@@ -24,9 +26,11 @@ GUEST: Final = Path("/opt/blixard/guest")
 class Lab:
     """The hosts of one test module, in the words of the NixOS test driver."""
 
-    def __init__(self, machines: Sequence[Machine], network: Network) -> None:
+    def __init__(self, machines: Sequence[Machine], network: Network, folder: Path) -> None:
         self.machines = list(machines)
         self.network = network
+        self.folder = folder
+        """Goes with the lab, and whatever is mounted below it."""
 
     def start_all(self) -> None:
         """Switch on every host."""
@@ -66,7 +70,7 @@ def open_lab(
             for path, text in files.get(name, {}).items():
                 container.put(path, text)
             machines.append(Machine(container, network, {GUEST: str(GUEST)}))
-        yield Lab(machines, network)
+        yield Lab(machines, network, folder)
 
 
 @contextmanager
@@ -93,6 +97,13 @@ def sweep(runs: Path) -> None:
 
 def _clear(folder: Path) -> None:
     """End the processes of a run, and remove its cgroup, its network and its disks."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    below = [Path(mount) for mount in mounts if Path(mount).is_relative_to(folder.resolve())]
+    for mount in below:
+        # Processes that wait for a disk that stands still cannot be ended.
+        thaw(mount)
     end_cgroup(folder.name)
     remove_namespaces(f"{folder.name}-")
+    for mount in below:
+        subprocess.run(["umount", str(mount)], check=True)
     shutil.rmtree(folder)

@@ -7,6 +7,7 @@ A command runs as root in bash with `set -euo pipefail`, and has the privileges 
 What it writes to stderr is printed, and so shown with a failing test.
 """
 
+import contextlib
 import re
 import shlex
 import shutil
@@ -56,6 +57,10 @@ class Machine:
         self._network = network
         self._binds = binds
         self._connected = False
+        self.writable: dict[Path, str] = {}
+        """Folders and pipes of this machine, and where they appear in it from its next start on."""
+        self.later_s = 0
+        """How far its boot time clock is ahead of this machine's, from its next start on."""
 
     @property
     def address(self) -> str:
@@ -75,15 +80,26 @@ class Machine:
     def start(self) -> None:
         """Switch it on, without waiting. Its disk is as it was left."""
         if not self._container.running:
-            self._container.boot(self._binds)
+            self._container.boot(self._binds, self.writable, self.later_s)
 
     def crash(self) -> None:
         """Cut its power: every process ends at once, and /run with them.
 
         What was written stays, synced or not, since the kernel below is another's and lives on.
         """
-        self._container.signal(signal.SIGKILL)
+        self.cut_power()
         self.wait_for_shutdown()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it is switched on, in whatever state."""
+        return self._container.running
+
+    def cut_power(self) -> None:
+        """Begin to cut its power. Any thread may, and the host may be off already."""
+        if self._container.running:
+            with contextlib.suppress(ProcessLookupError):
+                self._container.signal(signal.SIGKILL)
 
     def shutdown(self) -> None:
         """Power it off cleanly, and wait until it is off."""
@@ -112,6 +128,38 @@ class Machine:
                 BOOT_TIMEOUT_S,
             )
             self._connected = True
+
+    # --- from outside ---------------------------------------------------------------------------
+
+    @property
+    def payload(self) -> Path:
+        """The cgroup, of version 2, of all that runs in it."""
+        return self._container.payload
+
+    def freeze(self) -> None:
+        """Stop every process of it, as a hypervisor that pauses a guest would."""
+        (self.payload / "cgroup.freeze").write_text("1")
+        events = self.payload / "cgroup.events"
+        retry(lambda _: "frozen 1" in events.read_text(), BOOT_TIMEOUT_S)
+
+    def thaw(self) -> None:
+        """Undo `freeze`, unless it has lost its power since."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.payload / "cgroup.freeze").write_text("0")
+
+    def main_pid(self, unit: str) -> int:
+        """The main process of a unit, as this machine numbers it."""
+        inside = self.get_unit_property(unit, "MainPID")
+        for procs in self.payload.rglob(f"{unit}/**/cgroup.procs"):
+            for pid in procs.read_text().split():
+                status = Path(f"/proc/{pid}/status").read_text()
+                if status.partition("NSpid:")[2].partition("\n")[0].split()[-1] == inside:
+                    return int(pid)
+        raise RequestedAssertionFailed(f"{self.name}: {unit} has no main process")
+
+    def outside(self, path: str) -> Path:
+        """A file of the host while it runs, as this machine reaches it."""
+        return self._container.path(path)
 
     # --- network --------------------------------------------------------------------------------
 

@@ -74,6 +74,21 @@ class Network:
         self._cut.discard((source, target))
         self._apply()
 
+    def slow_down(self, name: str, kbit_s: int) -> None:
+        """Let a host send and receive so little; what queues for half a second is lost."""
+        for namespace, link in self._ends(name):
+            shape = ("rate", f"{kbit_s}kbit", "burst", "4kb", "latency", "500ms")
+            _run("tc", "-n", namespace, "qdisc", "replace", "dev", link, "root", "tbf", *shape)
+
+    def speed_up(self, name: str) -> None:
+        """Undo `slow_down`."""
+        for namespace, link in self._ends(name):
+            _run("tc", "-n", namespace, "qdisc", "delete", "dev", link, "root")
+
+    def _ends(self, name: str) -> list[tuple[str, str]]:
+        """Both ends of a host's cable: what it sends leaves by the first."""
+        return [(self.namespace(name), INTERFACE), (self._switch, name)]
+
     def isolate(self, name: str) -> None:
         """Cut a host off from all others, both ways."""
         self._cut |= self._pairs(name)
@@ -108,4 +123,8 @@ def remove_namespaces(prefix: str) -> None:
 
 
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True)
+    _run("ip", *arguments)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True)
