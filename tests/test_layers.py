@@ -56,9 +56,10 @@ class Room:
     """No `await` either: nothing in it waits."""
 
 
-NOUNS = names("commands errors model")
+NOUNS = names("commands errors lease model")
 LAW = NOUNS | {"machine"}
 SEAM = LAW | {"codec", "ports"}
+WILL = names("agent errands leadership")
 
 # A module belongs to the room with the longest name that its own begins with.
 ROOMS = {
@@ -66,6 +67,7 @@ ROOMS = {
     "errors": Room(NOUNS, standard=PURE, pure=True),
     "model": Room(NOUNS, standard=PURE, pure=True),
     "commands": Room(NOUNS, standard=PURE, pure=True),
+    "lease": Room(NOUNS, standard=PURE, pure=True),
     # ring 1: law
     "machine": Room(LAW, standard=PURE, pure=True),
     "codec": Room(LAW, names("cattrs msgspec"), standard=PURE, pure=True),
@@ -75,7 +77,7 @@ ROOMS = {
     # ring 3: the seam
     "ports": Room(NOUNS, standard=PURE),
     # ring 4: will
-    "agent": Room(LAW | names("decide ports scheduler"), standard=PURE, pure=True),
+    **{room: Room(LAW | WILL | names("decide ports"), standard=PURE, pure=True) for room in WILL},
     # ring 5: drivers, each with its one concern
     "raft": Room(SEAM | {"v1"}, GRPC | names("msgspec pysyncobj")),
     "drivers": Room(SEAM),
@@ -89,7 +91,7 @@ ROOMS = {
     "demo": Room(NOUNS),
     # The shipped engine, law and agent over simulated ports: not one driver among them.
     "sim": Room(
-        SEAM | names("admission agent decide raft scheduler v1"), names("google msgspec pysyncobj")
+        SEAM | WILL | names("admission decide raft scheduler v1"), names("google msgspec pysyncobj")
     ),
     # Of wire, the client's half.
     "cli": Room(

@@ -4,31 +4,25 @@ A step never waits. It reads the state as applied here and what the drivers see,
 the difference, and begins the work. Whatever does not come back is tried again by a later step.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from blixard import decide
-from blixard.commands import (
-    AttestState,
-    CheckIn,
-    Command,
-    DeferVm,
-    PlaceVm,
-    RaiseLevel,
-    RegisterNode,
-    ReportVm,
-)
+from blixard.commands import CheckIn, RegisterNode, Renewal, RenewLeases, ReportStandby, ReportVm
+from blixard.decide import node
+from blixard.errands import Errands
 from blixard.errors import Code
-from blixard.model import (
-    LEVEL,
-    Accepted,
-    Capacity,
-    Cluster,
-    Outcome,
-    Rejected,
-    State,
+from blixard.leadership import Leadership
+from blixard.lease import LeaseTimes
+from blixard.model import LEVEL, Accepted, Capacity, Cluster, Outcome, Rejected, State
+from blixard.ports import (
+    Builder,
+    Clock,
+    Lives,
+    Log,
+    SeenUnit,
+    Unavailable,
+    Units,
+    UnitState,
 )
-from blixard.ports import Builder, Clock, Lives, Log, LogStatus, SeenUnit, Unavailable, Units
 
 REFUSED_FOR_MS = 5_000
 """How long a node that was refused waits before it asks again."""
@@ -49,6 +43,7 @@ class Self:
     version: str
     level: int = LEVEL
     """The highest cluster level that it supports."""
+    times: LeaseTimes = field(default_factory=LeaseTimes)
 
 
 class Agent:
@@ -65,9 +60,14 @@ class Agent:
         self._clock = clock
         self._incarnation = lives.load()
         self._fresh_index: int | None = None
-        self._in_flight: set[str] = set()
+        self._deadline_ms: int | None = None
+        """Until then VMs may run here, by the last renewal of this life that was accepted."""
+        self._renewed_index = 0
+        """No VM is started before the log is applied here up to this."""
+        self._past: dict[str, node.Past] = {}
         self._progress_ms: dict[str, int] = {}
-        self._leads_term = 0
+        self._errands = Errands(log)
+        self._leadership = Leadership(log, clock, self._errands)
         self._refused_ms = -REFUSED_FOR_MS
         self.refusal: Rejected | None = None
         """Why the cluster does not accept this node, if it does not."""
@@ -77,19 +77,67 @@ class Agent:
         """The life under which this node may hold VMs; None while it has none."""
         return self._incarnation if self._fresh_index is not None else None
 
+    @property
+    def lease_left_ms(self) -> int:
+        """For how long this node may still run its VMs, before the fence ends them."""
+        return max(0, (self._deadline_ms or 0) - self._clock.boot_ms())
+
     def step(self) -> None:
         """Begin whatever is missing between what is wanted and what is seen."""
         # In this order: what is applied by then is in the state that is read afterwards.
         status = self._log.status()
         cluster = self._log.cluster()
-        units = self._units.seen()
-        if units is not None:
+        seen = self._units.seen()
+        if seen is not None:
+            units = dict(seen)
+            self._remember(units)
             if self._fresh_index is None:
-                self._sign_in(cluster, dict(units))
+                self._sign_in(cluster, units)
             elif status.applied_index >= self._fresh_index:
-                self._tend(cluster, dict(units))
+                self._tend(cluster, units, status.applied_index)
         if status.is_leader:
-            self._lead(cluster, status)
+            self._leadership.step(cluster, status)
+
+    # --- the lease ------------------------------------------------------------------------------
+
+    def renew(self) -> None:
+        """Ask once to go on. Each attempt stands for itself: none waits for another, none is
+        repeated, and what counts is when it was sent."""
+        if self._incarnation is None:
+            return
+        renewal = Renewal(self._me.node_id, self._incarnation, self._clock.boot_ms())
+        self._log.submit(RenewLeases((renewal,)), lambda outcome: self._renewed(renewal, outcome))
+
+    def _renewed(self, renewal: Renewal, outcome: Outcome | Unavailable) -> None:
+        if renewal.incarnation != self._incarnation:
+            return
+        match outcome:
+            case Accepted(index):
+                self._note_lapse()
+                deadline_ms = renewal.seq + self._me.times.fence_after_ms
+                self._deadline_ms = max(self._deadline_ms or 0, deadline_ms)
+                self._renewed_index = max(self._renewed_index, index)
+                self._units.renew(self._deadline_ms)
+            case Rejected(code=Code.STALE):
+                self._incarnation = self._fresh_index = None
+
+    def _note_lapse(self) -> None:
+        """The fence ends whatever is there when the lease ends: that is no failure of a VM."""
+        if self._deadline_ms is not None and self.lease_left_ms == 0:
+            self._past = {name: replace(past, is_fenced=True) for name, past in self._past.items()}
+
+    def _remember(self, units: dict[str, SeenUnit]) -> None:
+        """Keep what a unit that has ended no longer tells."""
+        past = {}
+        for name, unit in units.items():
+            known = self._past.get(name)
+            if known is None or known.epoch != unit.epoch:
+                known = node.Past(unit.epoch)
+            if unit.state is UnitState.ACTIVE:
+                known = replace(known, ran_ms=unit.active_ms)
+            past[name] = known
+        self._past = past
+        self._note_lapse()
 
     # --- a node's own duty ----------------------------------------------------------------------
 
@@ -104,13 +152,20 @@ class Agent:
             return
         if self._incarnation is not None:
             check_in = CheckIn(
-                me.node_id, self._incarnation, me.address, me.capacity, me.version, me.level
+                node_id=me.node_id,
+                incarnation=self._incarnation,
+                address=me.address,
+                capacity=me.capacity,
+                version=me.version,
+                level=me.level,
+                lease_ms=me.times.lease_ms,
+                guaranteed=self._units.guaranteed,
             )
-            self._submit("sign-in", check_in, self._checked_in)
+            self._errands.submit("sign-in", check_in, self._checked_in)
             return
-        leftovers = list(decide.empty(units))
+        leftovers = list(node.empty(units))
         for action in leftovers:
-            self._act(action)
+            self._act(action, 0)
         if leftovers:
             return
         known = cluster.nodes.get(me.node_id)
@@ -123,8 +178,11 @@ class Agent:
             capacity=me.capacity,
             version=me.version,
             level=me.level,
+            lease_ms=me.times.lease_ms,
+            guaranteed=self._units.guaranteed,
+            kept=node.kept(units),
         )
-        self._submit("sign-in", register, self._registered)
+        self._errands.submit("sign-in", register, self._registered)
 
     def _checked_in(self, outcome: Outcome) -> None:
         match outcome:
@@ -140,7 +198,8 @@ class Agent:
             case Accepted():
                 self._lives.save(outcome.index)
                 self._incarnation = self._fresh_index = outcome.index
-                self.refusal = None
+                self.refusal = self._deadline_ms = None
+                self.renew()
             case Rejected() if outcome.code is not Code.STALE:
                 self._refused(outcome)
 
@@ -148,36 +207,39 @@ class Agent:
         self.refusal = rejected
         self._refused_ms = self._clock.boot_ms()
 
-    def _tend(self, cluster: Cluster, units: dict[str, SeenUnit]) -> None:
+    def _tend(self, cluster: Cluster, units: dict[str, SeenUnit], applied_index: int) -> None:
         known = cluster.nodes.get(self._me.node_id)
-        if known is None or known.incarnation != self._incarnation:
+        if known is None or known.incarnation != self._incarnation or known.is_down:
             self._incarnation = self._fresh_index = None
             return
-        if known.session != self._fresh_index:
+        if (known.session, known.guaranteed) != (self._fresh_index, self._units.guaranteed):
             # An older sign-in of this node landed after this daemon's: its reports count no more.
+            # Or the watchdog has come or gone.
             self._fresh_index = None
             return
-        builds = self._builder.seen()
         assert self._fresh_index is not None
-        me = decide.Me(known.node_id, known.incarnation, self._fresh_index)
-        for action in decide.node(cluster, me, units, builds):
-            self._act(action)
+        me = node.Me(known.node_id, known.incarnation, self._fresh_index)
+        for action in node.actions(cluster, me, units, self._builder.seen(), self._past):
+            self._act(action, applied_index)
 
-    def _act(self, action: decide.Action) -> None:
+    def _act(self, action: node.Action, applied_index: int) -> None:
         match action:
             case ReportVm():
                 self._report(action)
-            case decide.Build():
+            case ReportStandby():
+                self._errands.submit(f"standby {action.name}", action, lambda _outcome: None)
+            case node.Build():
                 self._builder.begin(action.name, action.epoch, action.source, action.content)
-            case decide.CancelBuild():
+            case node.CancelBuild():
                 self._builder.cancel(action.name)
-            case decide.ReleaseBuild():
+            case node.ReleaseBuild():
                 self._builder.release(action.name)
-            case decide.Start():
-                self._units.start(action.name, action.uid, action.epoch, action.runner)
-            case decide.Stop():
+            case node.Start():
+                if self.lease_left_ms > 0 and applied_index >= self._renewed_index:
+                    self._units.start(action.name, action.run)
+            case node.Stop():
                 self._units.stop(action.name, action.grace_ms, action.kill)
-            case decide.Discard():
+            case node.Discard():
                 self._units.discard(action.name)
 
     def _report(self, report: ReportVm) -> None:
@@ -187,70 +249,4 @@ class Agent:
             if now_ms - self._progress_ms.get(report.name, -PROGRESS_EVERY_MS) < PROGRESS_EVERY_MS:
                 return
             self._progress_ms[report.name] = now_ms
-        self._submit(f"report {report.name}", report, lambda _outcome: None)
-
-    # --- the leader's duty ----------------------------------------------------------------------
-
-    def _lead(self, cluster: Cluster, status: LogStatus) -> None:
-        if self._leads_term != status.term:
-            self._begin_to_lead(status.term)
-            return
-        known = {*cluster.nodes, *status.members}
-        silent = frozenset(node_id for node_id in sorted(known) if not status.hears(node_id))
-        members = set(status.members)
-        for duty in decide.leader(cluster, status.node_id, members, silent, status.state_digest):
-            match duty:
-                case decide.ChangeMembership():
-                    self._change_membership(duty)
-                case decide.HandOver():
-                    self._log.transfer_leadership()
-                case PlaceVm() | DeferVm():
-                    self._propose(f"place {duty.name}", duty)
-                case RaiseLevel() | AttestState():
-                    self._propose("agreement", duty)
-                case _:
-                    self._propose("membership", duty)
-
-    def _begin_to_lead(self, term: int) -> None:
-        """A new leader may have much to apply yet; consensus membership is changed outside the
-        law, so it must not follow an old state."""
-        if "barrier" in self._in_flight:
-            return
-
-        def caught_up(_outcome: Outcome) -> None:
-            self._leads_term = term
-
-        self._in_flight.add("barrier")
-        self._log.barrier(self._landed("barrier", caught_up))
-
-    def _change_membership(self, change: decide.ChangeMembership) -> None:
-        if "membership" in self._in_flight:
-            return
-        self._in_flight.add("membership")
-        done = self._landed("membership", lambda _outcome: None)
-        if change.add:
-            self._log.add_member(change.node_id, change.address, done)
-        else:
-            self._log.remove_member(change.node_id, done)
-
-    # --- what is on its way ---------------------------------------------------------------------
-
-    def _propose(self, key: str, command: Command) -> None:
-        if key not in self._in_flight:
-            self._in_flight.add(key)
-            self._log.propose(command, self._landed(key, lambda _outcome: None))
-
-    def _submit(self, key: str, command: Command, done: Callable[[Outcome], None]) -> None:
-        if key not in self._in_flight:
-            self._in_flight.add(key)
-            self._log.submit(command, self._landed(key, done))
-
-    def _landed(
-        self, key: str, done: Callable[[Outcome], None]
-    ) -> Callable[[Outcome | Unavailable], None]:
-        def landed(outcome: Outcome | Unavailable) -> None:
-            self._in_flight.discard(key)
-            if not isinstance(outcome, Unavailable):
-                done(outcome)
-
-        return landed
+        self._errands.submit(f"report {report.name}", report, lambda _outcome: None)

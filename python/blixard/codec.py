@@ -21,8 +21,10 @@ from blixard.commands import (
     AddNode,
     CheckIn,
     Command,
+    CreateVm,
     Entry,
     RegisterNode,
+    ReportVm,
 )
 from blixard.model import (
     Cluster,
@@ -30,15 +32,19 @@ from blixard.model import (
     Outcome,
     Remembered,
     Source,
+    Vm,
 )
 
 VERSION: Final = 1
 
 ADDED: Final[Mapping[type, tuple[str, ...]]] = {
+    CreateVm: ("policy",),
+    ReportVm: ("volumes", "ran_ms"),
     AddNode: ("level",),
-    RegisterNode: ("level",),
-    CheckIn: ("level",),
-    Node: ("level",),
+    RegisterNode: ("level", "lease_ms", "guaranteed", "kept"),
+    CheckIn: ("level", "lease_ms", "guaranteed"),
+    Vm: ("policy", "keeps", "volumes", "failures", "failed_on", "standby"),
+    Node: ("level", "lease_ms", "seq", "is_down", "guaranteed"),
     Remembered: ("asked",),
     Cluster: ("level", "attested_index"),
 }

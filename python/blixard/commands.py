@@ -3,11 +3,14 @@
 A command brings every choice with it; applying it makes none.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from blixard.model import (
     DEFAULT_GRACE_MS,
+    LEASE_MS,
     Capacity,
+    Policy,
+    Readiness,
     Reason,
     RequestId,
     State,
@@ -24,6 +27,7 @@ class CreateVm:
     spec: VmSpec
     wanted: Wanted = Wanted.RUNNING
     content: bytes = b""
+    policy: Policy = field(default_factory=Policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,14 @@ class DeleteVm:
     name: str
     grace_ms: int = DEFAULT_GRACE_MS
     kill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetPolicy:
+    """Replace a VM's policy."""
+
+    name: str
+    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +98,31 @@ class ReportVm:
     state: State
     reason: Reason
     runner: str | None = None
+    volumes: tuple[str, ...] | None = None
+    """As of `runner`."""
+    ran_ms: int = 0
+    """For how long it had run when it ended by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssignStandby:
+    """The leader's choice of the node that builds ahead; None if there is none."""
+
+    name: str
+    uid: int
+    node_id: int | None
+    incarnation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReportStandby:
+    """A standby's word on its build."""
+
+    name: str
+    uid: int
+    node_id: int
+    incarnation: int
+    readiness: Readiness
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +155,18 @@ class SettleNode:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """A VM that runs on without a lease, under the placement it was started for."""
+
+    name: str
+    uid: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class RegisterNode:
-    """A node begins a new life, after making sure that nothing runs on it. Compare-and-set."""
+    """A node begins a new life, after making sure that nothing runs on it but what is to be kept.
+    Compare-and-set."""
 
     node_id: int
     machine_id: str
@@ -129,6 +176,9 @@ class RegisterNode:
     capacity: Capacity
     version: str
     level: int = 1
+    lease_ms: int = LEASE_MS
+    guaranteed: bool = False
+    kept: tuple[Kept, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +192,44 @@ class CheckIn:
     capacity: Capacity
     version: str
     level: int = 1
+    lease_ms: int = LEASE_MS
+    guaranteed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """One node's wish to go on."""
+
+    node_id: int
+    incarnation: int
+    seq: int
+    """When it was sent, by the node's CLOCK_BOOTTIME in milliseconds: grows with every attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenewLeases:
+    """The renewals that reached the leader together. A node's lease counts from `Renewal.seq`, and
+    only if this entry was applied and took its renewal."""
+
+    renewals: tuple[Renewal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeclareNodeDown:
+    """The leader's word that a node's lease is over. Compare-and-set: not if it has renewed."""
+
+    node_id: int
+    incarnation: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmDown:
+    """An operator's word that a node runs nothing any more."""
+
+    node_id: int
+    by: str
+    """Who says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,17 +254,35 @@ Command = (
     | StopVm
     | RestartVm
     | DeleteVm
+    | SetPolicy
     | PlaceVm
     | DeferVm
     | ReportVm
+    | AssignStandby
+    | ReportStandby
     | AddNode
     | RemoveNode
     | SettleNode
     | RegisterNode
     | CheckIn
+    | RenewLeases
+    | DeclareNodeDown
+    | ConfirmDown
     | RaiseLevel
     | AttestState
 )
+
+
+NodeCommand = ReportVm | ReportStandby | RegisterNode | CheckIn | RenewLeases
+"""What a node has its leader propose, each about itself alone."""
+
+
+def speaker(command: NodeCommand) -> int:
+    """The node that says so; 0 if it is not one alone."""
+    if isinstance(command, RenewLeases):
+        speakers = {renewal.node_id for renewal in command.renewals}
+        return speakers.pop() if len(command.renewals) == 1 else 0
+    return command.node_id
 
 
 @dataclass(frozen=True, slots=True)

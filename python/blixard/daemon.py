@@ -30,7 +30,7 @@ from blixard.drivers.systemd_files import UnitFiles
 from blixard.machine.changes import Change
 from blixard.model import LEVEL, Capacity
 from blixard.notify import ServiceNotifier, log_change, set_up_logging
-from blixard.ports import Done, Log
+from blixard.ports import Log
 from blixard.raft.engine import RaftEngine
 from blixard.raft.recovery import bootstrap, identity_of, join
 from blixard.raft.replica import Replica, ReplicatedCluster
@@ -75,7 +75,7 @@ class Daemon:
         self._node = NodeLog(config.node_id)
         self._state = ReplicatedCluster(told=self._told)
         self._transport = GrpcTransport()
-        self._forwarding: set[asyncio.Task[None]] = set()
+        self._reporter = peers.Reporter(config.node_id)
         self._via = [address for _, address in config.peers]
         self.founding = config.founding
         self.cluster_id = ""
@@ -139,6 +139,7 @@ class Daemon:
             for driver in (builder, units):
                 await driver.open()
                 closing.push_async_callback(driver.close)
+            closing.push_async_callback(self._reporter.close)
             service = ClusterService(self._node, self, lambda: self._transport, NixLocker(nix))
             server = Server(service, RaftService(self._node))
             await server.start(config.bind, config.socket)
@@ -149,12 +150,18 @@ class Daemon:
             await self._belong(store)
             engine = self._engine(store)
             runner = EngineRunner(engine, self._transport)
-            log = Replica(engine, self._state, self.cluster_id, self._clock, self._forward)
+            carry = self._reporter.carry
+            log = Replica(engine, self._state, self.cluster_id, self._clock, carry)
             self._node.open(log)
             await server.serving(belongs=True)
             me = self._self(join_id)
             agent = Agent(me, log, units, builder, self._lives(), self._clock)
-            await _together(runner.run(), self._stay_admitted(log, me), self._steps(agent, log))
+            await _together(
+                runner.run(),
+                self._stay_admitted(log, me),
+                self._renewals(agent),
+                self._steps(agent, log),
+            )
 
     # --- what it is wired of --------------------------------------------------------------------
 
@@ -192,6 +199,7 @@ class Daemon:
             ),
             version=__version__,
             level=LEVEL,
+            times=self._config.lease,
         )
 
     def _engine(self, store: SqliteStore) -> RaftEngine:
@@ -269,6 +277,12 @@ class Daemon:
                 async with asyncio.timeout(STEP_EVERY_S):
                     await self._wake.wait()
 
+    async def _renewals(self, agent: Agent) -> None:
+        """Renew the lease on a timer of its own: no step, build or bus is waited for."""
+        while True:
+            agent.renew()
+            await asyncio.sleep(self._config.lease.renew_ms / 1000)
+
     def _status_line(self, log: Replica, agent: Agent) -> str:
         """What `systemctl status` shows."""
         if agent.refusal is not None:
@@ -288,16 +302,6 @@ class Daemon:
         log_change(_log, change)
         self._node.announce()
         self._wake.set()
-
-    def _forward(self, address: str, entry: bytes, done: Done) -> None:
-        """Carry an entry of this node to the leader, beside the loop."""
-
-        async def carry() -> None:
-            done(await peers.submit_report(address, self._config.node_id, entry))
-
-        task = asyncio.create_task(carry())
-        self._forwarding.add(task)
-        task.add_done_callback(self._forwarding.discard)
 
 
 async def _together(*parts: Coroutine[Any, Any, None]) -> None:

@@ -33,6 +33,9 @@ gets another value only from that level on. A log entry raises the cluster's lev
 support the next one (`RaiseLevel`); nothing lowers it.
 """
 
+LEASE_MS: Final = 9_000
+"""The usual time that a host may run VMs after a renewal, see `lease`."""
+
 DEFAULT_GRACE_MS: Final = 30_000
 """How long a guest may take to power off by itself before it is terminated."""
 
@@ -79,6 +82,37 @@ class VmSpec:
     memory_mib: int
 
 
+class OnQuorumLoss(StrEnum):
+    """What becomes of a VM whose host cannot reach a majority of the cluster."""
+
+    STOP = "stop"
+    """It ends with the lease of its host, and starts on another."""
+    KEEP = "keep"
+    """It goes on; so it never starts on another host unless a person confirms that its own is
+    down."""
+
+
+class Failover(StrEnum):
+    """Whether another host may start a VM whose host is lost."""
+
+    AUTO = "auto"
+    """If it has no volumes. Where that is not known, it may have some."""
+    ALWAYS = "always"
+    """Even if its volumes stay behind."""
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How the cluster treats a VM when something fails. It may be changed at any time."""
+
+    on_quorum_loss: OnQuorumLoss = OnQuorumLoss.STOP
+    """A change holds from the next placement on."""
+    failover: Failover = Failover.AUTO
+    restart_limit: int = 5
+    """After so many restarts in a row it is FAILED, until an operator starts it."""
+
+
 class Wanted(StrEnum):
     """What the operator wants of a VM. DELETED is a tombstone; it stays until no host holds it."""
 
@@ -102,7 +136,10 @@ class State(StrEnum):
     STOPPED = "stopped"
     """No host holds it, and none shall."""
     FAILED = "failed"
-    """Wanted running, but its last attempt ended; `reason` says how. It waits for the operator."""
+    """Wanted running, but its last attempts ended; `reason` says how. It waits for the operator."""
+    UNREACHABLE = "unreachable"
+    """Its host is lost, and may still run it, for it is to be kept. It stays held until the host is
+    back, or a person confirms that it is down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +169,23 @@ class Release:
     """Terminate at once."""
 
 
+class Readiness(StrEnum):
+    """How far a standby is."""
+
+    BUILDING = "building"
+    BUILT = "built"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Standby:
+    """The node that builds a VM's runner ahead, so that a failover finds it."""
+
+    node_id: int
+    incarnation: int
+    readiness: Readiness = Readiness.BUILDING
+
+
 @dataclass(frozen=True, slots=True)
 class Vm:
     """One virtual machine, as the cluster remembers it."""
@@ -151,6 +205,32 @@ class Vm:
     """Store path of the runner that the last placement built."""
     last_node: int | None = None
     """The node that held it last; its volumes are there."""
+    policy: Policy = field(default_factory=Policy)
+    keeps: bool = False
+    """Whether the present placement goes on without a lease: `OnQuorumLoss.KEEP`, as of then."""
+    volumes: tuple[str, ...] | None = None
+    """The images on its host's disk that its runner writes to; None if that is not known."""
+    failures: int = 0
+    """How often in a row it ended by itself soon after it was started."""
+    failed_on: int | None = None
+    """The node on which it did so last."""
+    standby: Standby | None = None
+
+    @property
+    def tied_to(self) -> int | None:
+        """The only node that may start it; None if others may, or if it has left nothing yet."""
+        return self.last_node if self.tie and self.runner is not None else None
+
+    @property
+    def tie(self) -> str:
+        """Why no other host than `last_node` may start it; empty if others may."""
+        if self.policy.failover is Failover.NEVER:
+            return "failover is never"
+        if self.policy.failover is Failover.ALWAYS or self.volumes == ():
+            return ""
+        if self.volumes is None:
+            return "it may have volumes there"
+        return f"its volumes are there: {', '.join(self.volumes)}"
 
 
 # --- what a node is -----------------------------------------------------------------------------
@@ -193,6 +273,14 @@ class Node:
     comes late has no say."""
     level: int = 1
     """The highest cluster level that its daemon supports."""
+    lease_ms: int = LEASE_MS
+    """How long it runs VMs after a renewal that was accepted."""
+    seq: int = 0
+    """Its last accepted renewal in this incarnation, as it was stamped: `Renewal.seq`."""
+    is_down: bool = False
+    """Its incarnation is over, and no other has begun."""
+    guaranteed: bool = False
+    """Whether a watchdog resets it if it cannot end its VMs in time."""
 
     @property
     def name(self) -> str:

@@ -131,6 +131,8 @@ class SeenBuild:
     """The runner's store path once built."""
     reason: Reason | None = None
     """Why it failed."""
+    volumes: tuple[str, ...] | None = None
+    """The images that the runner writes to, once built; None if that cannot be told."""
 
 
 class Builder(Protocol):
@@ -194,11 +196,13 @@ class SeenUnit:
     """For how long it has been active."""
     detail: str = ""
     """How it ended, in words, with the last lines of its console."""
+    keep: bool = False
+    """As it was started: `Run.keep`."""
 
 
 class Units(Protocol):
-    """Runs VMs on this host, where they outlive the daemon, but not the lease of their host: a fence
-    that does not need the daemon ends them."""
+    """Runs VMs on this host, where they outlive the daemon, but not the lease of their host: a
+    fence that does not need the daemon ends them."""
 
     @property
     def guaranteed(self) -> bool:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from blixard.machine.vms import free_capacity
-from blixard.model import Cluster, Membership, Node, Vm
+from blixard.machine.placements import free_capacity
+from blixard.model import Cluster, Membership, Node, Readiness, Standby, Vm
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +23,14 @@ class Choice:
 
 
 def place(cluster: Cluster, vm: Vm, silent: frozenset[int]) -> Choice:
-    """First fit by free vCPUs and memory, in the order of node ids.
+    """First fit by free vCPUs and memory.
 
-    The node that held the VM last comes first, because its volumes are there. Nodes in `silent` are
-    passed over: the leader does not hear from them.
+    The node that held the VM last comes first, then the one that built ahead for it, then the
+    others by their ids; but the one on which it failed comes last. Nodes in `silent` are passed
+    over: the leader does not hear from them.
     """
     refusals: dict[int, str] = {}
-    order = sorted(
-        cluster.nodes.values(), key=lambda node: (node.node_id != vm.last_node, node.node_id)
-    )
-    for node in order:
+    for node in sorted(cluster.nodes.values(), key=lambda node: _rank(vm, node)):
         refusal = _refusal(cluster, node, vm, silent)
         if refusal is None:
             return Choice(node.node_id, refusals)
@@ -40,11 +38,33 @@ def place(cluster: Cluster, vm: Vm, silent: frozenset[int]) -> Choice:
     return Choice(None, refusals)
 
 
+def standby(cluster: Cluster, vm: Vm, silent: frozenset[int]) -> int | None:
+    """The node that would start a VM if its holder were lost, as far as can be told now."""
+    assert vm.holder is not None
+    if vm.keeps or vm.tied_to is not None:
+        return None
+    return place(cluster, vm, silent | {vm.holder.node_id}).node_id
+
+
+def _rank(vm: Vm, node: Node) -> tuple[bool, bool, bool, int]:
+    ready = Standby(node.node_id, node.incarnation, Readiness.BUILT)
+    return (
+        node.node_id == vm.failed_on,
+        node.node_id != vm.last_node,
+        vm.standby != ready,
+        node.node_id,
+    )
+
+
 def _refusal(cluster: Cluster, node: Node, vm: Vm, silent: frozenset[int]) -> str | None:
     if node.membership is not Membership.MEMBER:
         return f"is {node.membership.value}"
     if node.incarnation == 0:
         return "has not registered"
+    if node.is_down:
+        return "is down"
+    if vm.tied_to not in (None, node.node_id):
+        return f"{vm.name} is tied to node-{vm.tied_to} ({vm.tie})"
     if node.node_id in silent:
         return "does not answer"
     free = free_capacity(cluster, node.node_id)

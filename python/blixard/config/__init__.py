@@ -13,6 +13,7 @@ from typing import Any, Final
 from blixard.config.document import Document, Misconfigured, Problem, checked
 from blixard.config.keys import KEYS, Peer
 from blixard.errors import Code
+from blixard.lease import LeaseTimes
 from blixard.model import Fix, Rejected
 
 __all__ = [
@@ -71,6 +72,7 @@ class NodeConfig:
     log_level: str
     capacity: CapacityConfig
     nix: NixConfig
+    lease: LeaseTimes = field(default_factory=LeaseTimes)
 
 
 def load(path: Path | None, flags: Mapping[str, Mapping[str, Any]]) -> NodeConfig:

@@ -10,10 +10,13 @@ from typing import Final
 
 from blixard.commands import (
     AddNode,
+    AssignStandby,
     AttestState,
     CheckIn,
     Command,
+    ConfirmDown,
     CreateVm,
+    DeclareNodeDown,
     DeferVm,
     DeleteVm,
     Entry,
@@ -21,14 +24,17 @@ from blixard.commands import (
     RaiseLevel,
     RegisterNode,
     RemoveNode,
+    RenewLeases,
+    ReportStandby,
     ReportVm,
     RestartVm,
+    SetPolicy,
     SettleNode,
     StartVm,
     StopVm,
 )
 from blixard.errors import Code
-from blixard.machine import agreement, nodes, vms
+from blixard.machine import agreement, leases, nodes, placements, vms
 from blixard.model import (
     Cluster,
     Fix,
@@ -71,11 +77,17 @@ def _execute(  # noqa: C901, PLR0912 - one case a command
         case DeleteVm():
             return vms.delete(cluster, index, at_ms, command)
         case PlaceVm():
-            return vms.place(cluster, index, at_ms, command)
+            return placements.place(cluster, index, at_ms, command)
         case DeferVm():
-            return vms.defer(cluster, index, command)
+            return placements.defer(cluster, index, command)
         case ReportVm():
-            return vms.report(cluster, index, at_ms, command)
+            return placements.report(cluster, index, at_ms, command)
+        case SetPolicy():
+            return vms.set_policy(cluster, index, command)
+        case AssignStandby():
+            return placements.assign_standby(cluster, index, command)
+        case ReportStandby():
+            return placements.report_standby(cluster, index, command)
         case AddNode():
             return nodes.add(cluster, index, command)
         case RemoveNode():
@@ -86,6 +98,12 @@ def _execute(  # noqa: C901, PLR0912 - one case a command
             return nodes.register(cluster, index, at_ms, command)
         case CheckIn():
             return nodes.check_in(cluster, index, command)
+        case RenewLeases():
+            return leases.renew(cluster, index, command)
+        case DeclareNodeDown():
+            return leases.declare_down(cluster, index, at_ms, command)
+        case ConfirmDown():
+            return leases.confirm_down(cluster, index, at_ms, command)
         case RaiseLevel():
             return agreement.raise_level(cluster, index, command)
         case AttestState():

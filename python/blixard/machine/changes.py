@@ -39,7 +39,8 @@ def _vm(old: Vm | None, new: Vm | None) -> Iterator[Change]:
         holder = f"node-{new.holder.node_id}" if new.holder is not None else ""
         place = f" on {holder}" if holder else ""
         text = f"{new.name} is {new.state.value}{place}: {new.reason.text}"
-        yield Change(text, vm=new.name, node=holder, grave=new.state is State.FAILED)
+        grave = new.state in (State.FAILED, State.UNREACHABLE)
+        yield Change(text, vm=new.name, node=holder, grave=grave)
 
 
 def _node(old: Node | None, new: Node | None) -> Iterator[Change]:
@@ -52,3 +53,5 @@ def _node(old: Node | None, new: Node | None) -> Iterator[Change]:
         size = f"{new.capacity.vcpus} vCPUs and {new.capacity.memory_mib} MiB"
         text = f"{new.name} registered with {size}"
         yield Change(text, node=new.name)
+    elif new.is_down and not old.is_down:
+        yield Change(f"{new.name} is down: its lease is over", node=new.name, grave=True)

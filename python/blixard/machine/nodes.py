@@ -6,13 +6,14 @@ from typing import Final
 from blixard.commands import (
     AddNode,
     CheckIn,
+    Kept,
     RegisterNode,
     RemoveNode,
     SettleNode,
 )
 from blixard.errors import Code
 from blixard.machine.agreement import refuse_level
-from blixard.machine.vms import end_incarnation
+from blixard.machine.placements import end_incarnation
 from blixard.model import (
     Accepted,
     Cluster,
@@ -20,7 +21,10 @@ from blixard.model import (
     Membership,
     Node,
     Outcome,
+    Reason,
     Rejected,
+    State,
+    Vm,
 )
 
 Step = tuple[Cluster, Outcome]
@@ -100,8 +104,9 @@ def remove(cluster: Cluster, index: int, command: RemoveNode) -> Step:
             Code.NODE_HOLDS_VMS,
             f"{node.name} still holds {_count(held)}: {', '.join(held[:5])}"
             + (" ..." if len(held) > 5 else ""),
-            why="a VM is let go only by the report of its host that it has stopped",
-            fixes=(Fix("stop them first", f"blixard vm stop {' '.join(held[:5])} --wait"),),
+            why="a VM is let go by the report of its host that it has stopped, or when the host's "
+            "lease is surely over",
+            fixes=_ways_to_let_go(node, held),
         )
     return _put(cluster, replace(node, membership=Membership.LEAVING)), Accepted(index)
 
@@ -129,6 +134,8 @@ def register(cluster: Cluster, index: int, at_ms: int, command: RegisterNode) ->
             join_id=command.join_id,
             membership=Membership.MEMBER,
         )
+    if command.lease_ms < 1:
+        return cluster, Rejected(Code.BAD_ARGUMENT, f"node-{command.node_id} has no lease")
     if node is None or node.membership is Membership.LEAVING:
         return cluster, _not_a_member(command.node_id)
     if node.incarnation != command.previous_incarnation:
@@ -140,13 +147,9 @@ def register(cluster: Cluster, index: int, at_ms: int, command: RegisterNode) ->
             why="a wiped node has forgotten what it promised to its peers",
             fixes=(_remove_and_add(node),),
         )
-    if node.machine_id != command.machine_id:
-        return cluster, Rejected(
-            Code.NODE_TAKEN,
-            f"{node.name} is registered on another machine",
-            why="that machine may still run its VMs",
-            fixes=(_remove_and_add(node),),
-        )
+    moved = node.machine_id != command.machine_id
+    if moved and node.incarnation and not _is_surely_empty(cluster, node):
+        return cluster, _on_another_machine(node)
     too_old = refuse_level(cluster, node.name, command.level)
     if too_old is not None:
         return cluster, too_old
@@ -158,8 +161,26 @@ def register(cluster: Cluster, index: int, at_ms: int, command: RegisterNode) ->
         capacity=command.capacity,
         version=command.version,
         level=command.level,
+        machine_id=command.machine_id,
+        lease_ms=command.lease_ms,
+        guaranteed=command.guaranteed,
+        seq=0,
+        is_down=False,
     )
-    return end_incarnation(_put(cluster, registered), node.node_id, at_ms), Accepted(index)
+
+    def carried_over(vm: Vm) -> Vm | None:
+        assert vm.holder is not None
+        if not vm.keeps or Kept(vm.name, vm.uid, vm.holder.epoch) not in command.kept:
+            return None
+        holder = replace(vm.holder, incarnation=index)
+        if vm.state is not State.UNREACHABLE:
+            return replace(vm, holder=holder)
+        reason = Reason("host-back", f"{node.name} is back with it")
+        return replace(vm, holder=holder, state=State.STARTING, reason=reason, since_ms=at_ms)
+
+    gone = Reason("host-restarted", f"{node.name} came back without it")
+    freed = end_incarnation(_put(cluster, registered), node.node_id, at_ms, gone, carried_over)
+    return freed, Accepted(index)
 
 
 def check_in(cluster: Cluster, index: int, command: CheckIn) -> Step:
@@ -167,7 +188,7 @@ def check_in(cluster: Cluster, index: int, command: CheckIn) -> Step:
     node = cluster.nodes.get(command.node_id)
     if node is None:
         return cluster, _not_a_member(command.node_id)
-    if node.incarnation == 0 or node.incarnation != command.incarnation:
+    if node.is_down or node.incarnation == 0 or node.incarnation != command.incarnation:
         return cluster, Rejected(Code.STALE, f"that life of {node.name} is over")
     too_old = refuse_level(cluster, node.name, command.level)
     if too_old is not None:
@@ -179,6 +200,9 @@ def check_in(cluster: Cluster, index: int, command: CheckIn) -> Step:
         capacity=command.capacity,
         version=command.version,
         level=command.level,
+        # What was granted for longer runs on until it is renewed.
+        lease_ms=max(node.lease_ms, command.lease_ms),
+        guaranteed=command.guaranteed,
     )
     return _put(cluster, refreshed), Accepted(index)
 
@@ -213,6 +237,34 @@ def _departed(node_id: int) -> Rejected:
         why="what its data directory promised as a member no longer holds",
         fixes=(Fix("to let it join anew, empty its data directory and start it with --peer"),),
     )
+
+
+def _is_surely_empty(cluster: Cluster, node: Node) -> bool:
+    """Whether nothing runs any more under its last life, wherever that was."""
+    return node.is_down and not any(
+        vm.holder is not None and vm.holder.node_id == node.node_id for vm in cluster.vms.values()
+    )
+
+
+def _on_another_machine(node: Node) -> Rejected:
+    confirm = f"blixard node confirm-down {node.name}"
+    return Rejected(
+        Code.NODE_TAKEN,
+        f"{node.name} is registered on another machine",
+        why="that machine may still run its VMs",
+        fixes=(
+            Fix("switch that machine off; this one is let in once the lease of that one is over"),
+            Fix("if VMs of it are unreachable then, confirm that it is off", confirm),
+        ),
+    )
+
+
+def _ways_to_let_go(node: Node, held: list[str]) -> tuple[Fix, ...]:
+    if node.is_down:
+        confirm = f"blixard node confirm-down {node.name}"
+        return (Fix("if it is switched off, confirm that", confirm),)
+    stop = f"blixard vm stop {' '.join(held[:5])} --wait"
+    return (Fix("stop them first", stop), Fix("or, if it is lost, try again when it is down"))
 
 
 def _remove_and_add(node: Node) -> Fix:

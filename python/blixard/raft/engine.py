@@ -154,12 +154,13 @@ class RaftEngine:
 
     # What others ask of this node.
 
-    def propose(self, entry: bytes, done: Done) -> None:
-        """Append a command, if this node leads. `done` is called exactly once, in a later tick."""
+    def propose(self, entry: bytes, done: Done, *, urgent: bool = False) -> None:
+        """Append a command, if this node leads. `done` is called exactly once, in a later tick.
+        What is urgent is taken however many wait."""
         if len(entry) > MAX_ENTRY_BYTES:
             limit_kib = MAX_ENTRY_BYTES // 1024
             self._decide(done, Refused(f"a command has at most {limit_kib} KiB"))
-        elif len(self._waiters) + len(self._proposals) >= MAX_WAITING:
+        elif not urgent and len(self._waiters) + len(self._proposals) >= MAX_WAITING:
             self._decide(done, Refused(f"{MAX_WAITING} commands wait already; try again later"))
         else:
             self._proposals.append((entry, done))

@@ -8,6 +8,7 @@ from blixard.commands import (
     AttestState,
     Command,
     Entry,
+    RenewLeases,
 )
 from blixard.errors import BlixardError, Code
 from blixard.machine import apply
@@ -23,6 +24,7 @@ from blixard.model import (
 from blixard.ports import Clock, Done, LogStatus, Unavailable
 from blixard.raft import outcome as raft
 from blixard.raft.engine import RaftEngine
+from blixard.raft.renewals import Renewals
 from blixard.raft.seal import digest
 
 Law = Callable[[Cluster, int, Entry], tuple[Cluster, Outcome]]
@@ -162,6 +164,7 @@ class Replica:
         self._cluster_id = cluster_id
         self._clock = clock
         self._forward = forward
+        self._renewals = Renewals(self.propose, self.cluster)
         state.decided_index = engine.status().last_index
 
     def cluster(self) -> Cluster:
@@ -184,12 +187,16 @@ class Replica:
 
     def propose(self, command: Command, done: Done, request: RequestId | None = None) -> None:
         entry = codec.encode_entry(Entry(command, self._clock.wall_ms(), request))
-        self._engine.propose(entry, _decided(done))
+        # However much the cluster has to do, hosts must not lose their leases over it.
+        self._engine.propose(entry, _decided(done), urgent=isinstance(command, RenewLeases))
 
     def submit(self, command: Command, done: Done) -> None:
         status = self._engine.status()
         if status.role == "leader":
-            self.propose(command, done)
+            if isinstance(command, RenewLeases):
+                self._renewals.offer(command, done)
+            else:
+                self.propose(command, done)
             return
         address = dict(status.members).get(status.leader_id or 0)
         if address is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blixard import admission, codec
 from blixard.agent import Agent, Self
-from blixard.commands import AddNode, CheckIn, Command, RegisterNode, ReportVm
+from blixard.commands import AddNode, Command, NodeCommand
 from blixard.errors import BlixardError, Code
 from blixard.machine.changes import Change
 from blixard.model import Accepted, Outcome, Rejected
@@ -274,9 +274,9 @@ class Node:
             reply(None)
             return
         command: Command = codec.decode_entry(entry).command
-        assert isinstance(command, ReportVm | RegisterNode | CheckIn)
+        assert isinstance(command, NodeCommand)
 
         def decided(outcome: Outcome | Unavailable) -> None:
             reply(outcome if isinstance(outcome, Accepted | Rejected) else None)
 
-        self.log.propose(command, decided)
+        self.log.submit(command, decided)

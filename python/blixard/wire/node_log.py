@@ -77,8 +77,8 @@ class NodeLog:
         return self._accepted(outcome)
 
     async def decided(self, command: Command) -> Outcome:
-        """Propose a node's own command; a rejection is an answer here."""
-        outcome = await self._decided(lambda done: self.log.propose(command, done))
+        """Have a node's own command proposed; a rejection is an answer here."""
+        outcome = await self._decided(lambda done: self.log.submit(command, done))
         if isinstance(outcome, Unavailable):
             raise self._elsewhere(outcome)
         return outcome

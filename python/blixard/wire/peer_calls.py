@@ -6,13 +6,7 @@ from typing import Any, Final, Protocol
 import grpc
 
 from blixard import codec
-from blixard.commands import (
-    AddNode,
-    CheckIn,
-    RegisterNode,
-    RemoveNode,
-    ReportVm,
-)
+from blixard.commands import AddNode, NodeCommand, RemoveNode, speaker
 from blixard.errors import Code
 from blixard.model import (
     Fix,
@@ -170,11 +164,9 @@ class PeerCalls:
         except codec.DecodeError as error:
             raise checks.bad(f"entry: {error}", "run the same release on all nodes") from error
         command = entry.command
-        if (
-            not isinstance(command, ReportVm | RegisterNode | CheckIn)
-            or command.node_id != request.node_id
-        ):
+        if not isinstance(command, NodeCommand) or speaker(command) != request.node_id:
             raise checks.bad("entry: no report of that node", "submit a node's own reports only")
+        self._node.leader_only()
         outcome = await self._node.decided(command)
         return pb.SubmitReportResponse(outcome=codec.encode_outcome(outcome))
 

@@ -1,5 +1,6 @@
 """Calls that a node makes to its peers outside consensus."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -7,8 +8,7 @@ import grpc
 
 from blixard import codec
 from blixard.errors import BlixardError, Code
-from blixard.model import Outcome
-from blixard.ports import Unavailable
+from blixard.ports import Done, Unavailable
 from blixard.v1 import blixard_pb2 as pb
 from blixard.v1 import blixard_pb2_grpc as rpc
 from blixard.wire.status import Refused, refusal_in, status_of
@@ -17,6 +17,13 @@ GREET_TIMEOUT_S: Final = 3.0
 JOIN_TIMEOUT_S: Final = 15.0
 REPORT_TIMEOUT_S: Final = 10.0
 MAX_HOPS: Final = 3
+AT_ONCE: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+"""A lease does not wait for gRPC's usual minutes of back-off."""
 
 
 async def greet(address: str, *, node_id: int, founding: bool) -> pb.GreetResponse | None:
@@ -66,15 +73,41 @@ def _undecided(refused: Refused) -> str:
     raise BlixardError(f"{rejected.message}: {rejected.why}", remedy=remedy, code=rejected.code)
 
 
-async def submit_report(address: str, node_id: int, entry: bytes) -> Outcome | Unavailable:
-    """Have the leader at `address` propose a node's own entry."""
-    request = pb.SubmitReportRequest(node_id=node_id, entry=entry)
-    try:
-        async with grpc.aio.insecure_channel(address) as channel:
-            stub = rpc.ClusterServiceStub(channel)
+class Reporter:
+    """Has the leader propose what a node has to say, over one connection as long as it leads."""
+
+    def __init__(self, node_id: int) -> None:
+        self._node_id = node_id
+        self._address = ""
+        self._channel: grpc.aio.Channel | None = None
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def carry(self, address: str, entry: bytes, done: Done) -> None:
+        """Submit an entry to the leader at `address`, beside the loop; `done` is told what came of
+        it. Implements `raft.replica.Forward`."""
+        task = asyncio.create_task(self._submit(address, entry, done))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def _submit(self, address: str, entry: bytes, done: Done) -> None:
+        request = pb.SubmitReportRequest(node_id=self._node_id, entry=entry)
+        try:
+            stub = rpc.ClusterServiceStub(await self._connected(address))
             answer = await stub.SubmitReport(request, timeout=REPORT_TIMEOUT_S)
-            return codec.decode_outcome(answer.outcome)
-    except grpc.aio.AioRpcError as failed:
-        return Unavailable(f"the leader at {address} did not decide: {failed.details()}")
-    except codec.DecodeError as error:
-        return Unavailable(f"the leader at {address} answered what is not understood: {error}")
+            done(codec.decode_outcome(answer.outcome))
+        except grpc.aio.AioRpcError as failed:
+            done(Unavailable(f"the leader at {address} did not decide: {failed.details()}"))
+        except codec.DecodeError as error:
+            done(Unavailable(f"the leader at {address} answers what is not understood: {error}"))
+
+    async def _connected(self, address: str) -> grpc.aio.Channel:
+        if self._channel is None or self._address != address:
+            await self.close()
+            self._address = address
+            self._channel = grpc.aio.insecure_channel(address, options=AT_ONCE)
+        return self._channel

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Final
 
-from blixard.machine.vms import free_capacity
+from blixard.machine.placements import free_capacity
 from blixard.model import (
     Cluster,
     FlakeSource,

@@ -1,0 +1,149 @@
+"""What the leader proposes, given the state and what it sees beside it."""
+
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Final
+
+from blixard import scheduler
+from blixard.commands import (
+    AssignStandby,
+    AttestState,
+    Command,
+    DeclareNodeDown,
+    DeferVm,
+    PlaceVm,
+    RaiseLevel,
+    SettleNode,
+)
+from blixard.lease import down_after_ms
+from blixard.machine.placements import takes_vms
+from blixard.model import Cluster, Membership, State, Vm
+
+BACK_OFF_MS: Final = 1_000
+MAX_BACK_OFF_MS: Final = 60_000
+"""The first and the longest pause before a VM that failed is started again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeMembership:
+    """Bring consensus membership one step closer to the cluster's."""
+
+    node_id: int
+    address: str
+    add: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Let another member lead: the leader is leaving the cluster."""
+
+
+Duty = Command | ChangeMembership | HandOver
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a leader sees beside the state."""
+
+    me: int
+    members: AbstractSet[int]
+    """The consensus configuration."""
+    silent: frozenset[int] = frozenset()
+    """The nodes from which it does not hear."""
+    unrenewed_ms: Mapping[int, int] = field(default_factory=dict)
+    """For how long it has led without applying a renewal, by node."""
+    pending_ms: Mapping[str, int] = field(default_factory=dict)
+    """For how long it has seen a VM wait, by name."""
+    state_digest: tuple[int, bytes] | None = None
+    """As in `ports.LogStatus`."""
+
+
+def duties(cluster: Cluster, sight: Sight) -> Iterator[Duty]:
+    """What the leader proposes."""
+    silent, state_digest = sight.silent, sight.state_digest
+    yield from _membership(cluster, sight.me, sight.members, silent)
+    yield from _lost(cluster, sight)
+    if cluster.nodes and min(node.level for node in cluster.nodes.values()) > cluster.level:
+        yield RaiseLevel(cluster.level + 1)
+    if state_digest is not None and state_digest[0] > cluster.attested_index:
+        yield AttestState(*state_digest)
+    for name in sorted(cluster.vms):
+        vm = cluster.vms[name]
+        if vm.holder is not None:
+            yield from _standby(cluster, vm, silent)
+        if vm.state is not State.PENDING or sight.pending_ms.get(name, 0) < back_off_ms(vm):
+            continue
+        choice = scheduler.place(cluster, vm, silent)
+        if choice.node_id is not None:
+            node = cluster.nodes[choice.node_id]
+            yield PlaceVm(vm.name, vm.uid, node.node_id, node.incarnation)
+        elif vm.reason.text != choice.text:
+            yield DeferVm(vm.name, vm.uid, choice.text)
+
+
+def back_off_ms(vm: Vm) -> int:
+    """How long a VM that failed waits before it is started again: twice as long each time."""
+    if vm.failures == 0:
+        return 0
+    return min(BACK_OFF_MS << min(vm.failures - 1, 16), MAX_BACK_OFF_MS)
+
+
+def _lost(cluster: Cluster, sight: Sight) -> Iterator[Duty]:
+    """The nodes whose lease is surely over. The leader itself can renew whenever it can decide."""
+    for node_id in sorted(cluster.nodes):
+        node = cluster.nodes[node_id]
+        if node.incarnation == 0 or node.is_down or node_id == sight.me:
+            continue
+        if sight.unrenewed_ms.get(node_id, 0) > down_after_ms(node.lease_ms):
+            yield DeclareNodeDown(node_id, node.incarnation, node.seq)
+
+
+def _standby(cluster: Cluster, vm: Vm, silent: frozenset[int]) -> Iterator[Duty]:
+    """Let the next-best node build ahead; one that was chosen stays while it could take the VM."""
+    if vm.state is not State.RUNNING:
+        return
+    known = vm.standby
+    if known is not None and known.node_id not in silent and vm.tied_to is None:
+        node = cluster.nodes.get(known.node_id)
+        if node is not None and takes_vms(node, known.incarnation):
+            return
+    chosen = scheduler.standby(cluster, vm, silent)
+    incarnation = cluster.nodes[chosen].incarnation if chosen is not None else 0
+    if (chosen, incarnation) != ((known.node_id, known.incarnation) if known else (None, 0)):
+        yield AssignStandby(vm.name, vm.uid, chosen, incarnation)
+
+
+def _membership(
+    cluster: Cluster, me: int, members: AbstractSet[int], silent: frozenset[int]
+) -> Iterator[Duty]:
+    """At most one change at a time: the next is proposed when this one is settled.
+
+    Consensus follows the cluster's nodes; whoever is in one and not in the other is a difference.
+    """
+    strangers = sorted(set(members) - set(cluster.nodes) - {me})
+    if cluster.nodes and strangers:
+        yield ChangeMembership(strangers[0], "", add=False)
+        return
+    for node_id in sorted(cluster.nodes):
+        node = cluster.nodes[node_id]
+        is_member = node_id in members
+        match node.membership:
+            case Membership.JOINING if is_member:
+                yield SettleNode(node_id, node.join_id, is_member=True)
+            case Membership.JOINING | Membership.MEMBER if not is_member:
+                yield ChangeMembership(node_id, node.address, add=True)
+            case Membership.LEAVING if not is_member:
+                yield SettleNode(node_id, node.join_id, is_member=False)
+            case Membership.LEAVING if node_id == me:
+                yield HandOver()
+            case Membership.LEAVING if _lasts(members - {node_id}, silent):
+                yield ChangeMembership(node_id, node.address, add=False)
+            case _:
+                continue
+        return
+
+
+def _lasts(members: AbstractSet[int], silent: frozenset[int]) -> bool:
+    """Whether a majority of these members answers: without one nothing is ever decided again."""
+    return 2 * len(members - silent) > len(members)

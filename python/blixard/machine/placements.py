@@ -1,0 +1,196 @@
+"""The law of placements: one holder at a time, and every way out of a host passes through its
+report or the end of its incarnation."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from blixard.commands import AssignStandby, DeferVm, PlaceVm, ReportStandby, ReportVm
+from blixard.errors import Code
+from blixard.machine.transitions import pending, put, without_holder
+from blixard.model import (
+    Accepted,
+    Capacity,
+    Cluster,
+    Holder,
+    Membership,
+    Node,
+    OnQuorumLoss,
+    Outcome,
+    Reason,
+    Rejected,
+    Standby,
+    State,
+    Vm,
+)
+
+Step = tuple[Cluster, Outcome]
+
+REPORTABLE = frozenset({State.BUILDING, State.STARTING, State.RUNNING, State.STOPPED, State.FAILED})
+
+STEADY_MS: Final = 60_000
+"""A VM that had run for so long when it ended has not failed in a row."""
+
+FENCED: Final = "fenced"
+"""The reason of a VM that its host ended with its lease: no failure of the VM's own."""
+
+
+def free_capacity(cluster: Cluster, node_id: int) -> Capacity:
+    """What is left on a node after the VMs it holds, in vCPUs and MiB."""
+    total = cluster.nodes[node_id].capacity
+    held = [
+        vm.spec
+        for vm in cluster.vms.values()
+        if vm.holder is not None and vm.holder.node_id == node_id
+    ]
+    return Capacity(
+        vcpus=total.vcpus - sum(spec.vcpus for spec in held),
+        memory_mib=total.memory_mib - sum(spec.memory_mib for spec in held),
+    )
+
+
+def takes_vms(node: Node, incarnation: int) -> bool:
+    """Whether this life of a node is alive, and a member's."""
+    return (
+        node.membership is Membership.MEMBER
+        and node.incarnation == incarnation
+        and incarnation > 0
+        and not node.is_down
+    )
+
+
+def place(cluster: Cluster, index: int, at_ms: int, command: PlaceVm) -> Step:
+    """Give a VM its holder, if it has none and the node is alive, a member, and has room."""
+    vm = cluster.vms.get(command.name)
+    node = cluster.nodes.get(command.node_id)
+    if (
+        vm is None
+        or vm.uid != command.uid
+        or vm.state is not State.PENDING
+        or vm.holder is not None
+    ):
+        return cluster, Rejected(Code.STALE, f"{command.name} no longer waits for a node")
+    if node is None or not takes_vms(node, command.incarnation):
+        return cluster, Rejected(Code.STALE, f"node-{command.node_id} takes no VMs")
+    if vm.tied_to not in (None, node.node_id):
+        return cluster, Rejected(Code.STALE, f"{vm.name} is tied to node-{vm.tied_to}")
+    free = free_capacity(cluster, node.node_id)
+    if free.vcpus < vm.spec.vcpus or free.memory_mib < vm.spec.memory_mib:
+        return cluster, Rejected(Code.STALE, f"{node.name} has no room for {vm.name}")
+    placed = replace(
+        vm,
+        state=State.STARTING,
+        reason=Reason("placed", f"placed on {node.name}"),
+        since_ms=at_ms,
+        holder=Holder(node.node_id, node.incarnation, epoch=index),
+        last_node=node.node_id,
+        keeps=vm.policy.on_quorum_loss is OnQuorumLoss.KEEP,
+        standby=None if vm.standby and vm.standby.node_id == node.node_id else vm.standby,
+    )
+    return put(cluster, placed), Accepted(index)
+
+
+def defer(cluster: Cluster, index: int, command: DeferVm) -> Step:
+    """Say why a VM waits. It has waited since it became pending, whatever the reason is now."""
+    vm = cluster.vms.get(command.name)
+    if vm is None or vm.uid != command.uid or vm.state is not State.PENDING:
+        return cluster, Rejected(Code.STALE, f"{command.name} no longer waits for a node")
+    return put(cluster, replace(vm, reason=Reason("no-room", command.why))), Accepted(index)
+
+
+def report(cluster: Cluster, index: int, at_ms: int, command: ReportVm) -> Step:
+    """Take a holder's word. Anyone else's, or word of an older placement or daemon, has no say."""
+    vm = cluster.vms.get(command.name)
+    node = cluster.nodes.get(command.node_id)
+    holder = Holder(command.node_id, command.incarnation, command.epoch)
+    if vm is None or vm.uid != command.uid or vm.holder != holder:
+        return cluster, Rejected(Code.STALE, f"node-{command.node_id} does not hold {command.name}")
+    if node is None or node.is_down:
+        return cluster, Rejected(Code.STALE, f"that life of node-{command.node_id} is over")
+    if node.session != command.session:
+        return cluster, Rejected(Code.STALE, "that report is of an earlier daemon")
+    if command.state not in REPORTABLE:
+        return cluster, Rejected(Code.BAD_ARGUMENT, f'"{command.state}" is no state to report')
+    if command.state in (State.STOPPED, State.FAILED):
+        return _given_up(cluster, vm, at_ms, command), Accepted(index)
+    if vm.release is not None:
+        return cluster, Rejected(Code.STALE, f"{vm.name} is to be given up")
+    reported = replace(
+        vm,
+        state=command.state,
+        reason=command.reason,
+        since_ms=at_ms if command.state is not vm.state else vm.since_ms,
+        runner=command.runner or vm.runner,
+        volumes=command.volumes if command.runner else vm.volumes,
+    )
+    return put(cluster, reported), Accepted(index)
+
+
+def assign_standby(cluster: Cluster, index: int, command: AssignStandby) -> Step:
+    """Let a node build ahead for a VM, or none."""
+    vm = cluster.vms.get(command.name)
+    if vm is None or vm.uid != command.uid or vm.holder is None:
+        return cluster, Rejected(Code.STALE, f"{command.name} needs no standby")
+    if command.node_id is None:
+        return put(cluster, replace(vm, standby=None)), Accepted(index)
+    node = cluster.nodes.get(command.node_id)
+    if node is None or not takes_vms(node, command.incarnation):
+        return cluster, Rejected(Code.STALE, f"node-{command.node_id} takes no VMs")
+    standby = Standby(node.node_id, node.incarnation)
+    return put(cluster, replace(vm, standby=standby)), Accepted(index)
+
+
+def report_standby(cluster: Cluster, index: int, command: ReportStandby) -> Step:
+    """Take a standby's word on its build."""
+    vm = cluster.vms.get(command.name)
+    known = vm.standby if vm is not None and vm.uid == command.uid else None
+    mine = known is not None and (known.node_id, known.incarnation) == (
+        command.node_id,
+        command.incarnation,
+    )
+    if vm is None or known is None or not mine:
+        return cluster, Rejected(Code.STALE, f"{command.name} has another standby")
+    standby = replace(known, readiness=command.readiness)
+    return put(cluster, replace(vm, standby=standby)), Accepted(index)
+
+
+def end_incarnation(
+    cluster: Cluster, node_id: int, at_ms: int, reason: Reason, spare: Callable[[Vm], Vm | None]
+) -> Cluster:
+    """Clear a node's hold on its VMs: the life under which it held them is over. `spare` names
+    those that stay held, as they are from now on."""
+    for name in sorted(cluster.vms):
+        vm = cluster.vms[name]
+        if vm.holder is None or vm.holder.node_id != node_id:
+            continue
+        spared = spare(vm)
+        if spared is not None:
+            cluster = put(cluster, spared)
+        else:
+            cluster = without_holder(cluster, vm, at_ms, reason)
+    return cluster
+
+
+def _given_up(cluster: Cluster, vm: Vm, at_ms: int, command: ReportVm) -> Cluster:
+    """The holder has nothing of the VM left: it failed by itself, or was released."""
+    if command.state is State.FAILED and vm.release is None and command.reason.code != FENCED:
+        return _failed(cluster, vm, at_ms, command)
+    return without_holder(cluster, vm, at_ms, command.reason)
+
+
+def _failed(cluster: Cluster, vm: Vm, at_ms: int, command: ReportVm) -> Cluster:
+    """Restart it, unless it has failed too often in a row, or has never been built."""
+    failures = 1 if command.ran_ms >= STEADY_MS else vm.failures + 1
+    failed = replace(
+        vm,
+        reason=command.reason,
+        since_ms=at_ms,
+        holder=None,
+        failures=failures,
+        failed_on=command.node_id,
+    )
+    limit = vm.policy.restart_limit
+    if failures > limit or vm.runner is None:
+        return put(cluster, replace(failed, state=State.FAILED))
+    text = f"is restarted ({failures} of {limit}): {command.reason.text}"
+    return put(cluster, pending(failed, at_ms, Reason(command.reason.code, text)))
