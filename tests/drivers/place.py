@@ -1,5 +1,7 @@
 """A place for VMs without systemd: their directory, and guests that are shell scripts."""
 
+import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,18 @@ FOREVER = "echo up; exec tail -f {mark} >/dev/null 2>&1"
 STUBBORN = "trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done; : {mark}"
 LEASE_MS = 120_000
 """A lease that no test outlasts."""
+LESS = {
+    "pid-namespace": [],
+    # An ordinary user, who may make user namespaces.
+    "user-namespace": ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
+    # The same in a user namespace (its own limits, not the machine's) that allows no more of them.
+    "chain": [
+        *("unshare", "--user", "--map-root-user", "sh", "-c"),
+        'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all "$@"',
+        "sh",
+    ],
+}
+"""For each confinement, what a daemon is run by so that it has the privileges for no better one."""
 
 
 class Place:
@@ -28,8 +42,9 @@ class Place:
         self.watch = Watch()
 
     def units(
-        self, kill_after_ms: int = 5_000, boot: str | None = None, lease_ms: int = LEASE_MS
+        self, kill_after_ms: int = 5_000, boot: str | None = None, lease_ms: int | None = LEASE_MS
     ) -> ProcessUnits:
+        """Units that hold a lease, or were never given one."""
         units = ProcessUnits(
             self.directory,
             wake=self.watch,
@@ -37,8 +52,17 @@ class Place:
             boot_id=boot or boot_id(),
             kill_after_ms=kill_after_ms,
         )
-        units.renew(SystemClock().boot_ms() + lease_ms)
+        if lease_ms is not None:
+            units.renew(SystemClock().boot_ms() + lease_ms)
         return units
+
+    def less(self, confinement: str) -> list[str]:
+        """What to run a daemon by, which can then write here."""
+        for path in (self.path, *self.path.parents[:-2]):
+            path.chmod(path.stat().st_mode | 0o755)
+        self.directory.mkdir()
+        os.chown(self.directory, 65534 if confinement == "user-namespace" else 0, -1)
+        return LESS[confinement]
 
     def runner(self, script: str, shutdown: str | None = None, name: str = "runner") -> str:
         scripts = {"microvm-run": script}
@@ -64,14 +88,26 @@ class Place:
     def console(self, name: str = "web") -> str:
         return (self.directory / name / process_record.CONSOLE).read_text()
 
+    def inside(self, name: str = "web") -> list[int]:
+        """The processes of the VM itself, zombies aside: they, and no others, work in its state
+        directory."""
+        directory, found = str(self.directory / name / name), []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if str((process / "cwd").readlink()) == directory:
+                    found.append(int(process.name))
+        return found
+
     async def reaches(self, units: ProcessUnits, state: UnitState, name: str = "web") -> SeenUnit:
         await self.watch.until(lambda: units.seen()[name].state is state)
         return units.seen()[name]
 
 
-async def started(place: Place, script: str, shutdown: str | None = None) -> ProcessUnits:
+async def started(
+    place: Place, script: str, shutdown: str | None = None, lease_ms: int = LEASE_MS
+) -> ProcessUnits:
     """Units in which `web` runs, and has said `up`."""
-    units = place.units(kill_after_ms=1_000)
+    units = place.units(kill_after_ms=1_000, lease_ms=lease_ms)
     await units.open()
     units.start("web", Run(3, 7, 1, place.runner(script, shutdown)))
     assert units.seen()["web"] == SeenUnit(3, 7, UnitState.STARTING)

@@ -89,7 +89,7 @@ async def test_after_a_reboot_a_pid_that_is_used_again_is_nobody(place: Place) -
     directory.mkdir(parents=True)
     mine = process_record.start_ticks(Path("/proc/self/stat").read_bytes())
     record = process_record.Record(
-        3, 7, "/runner", "an earlier boot", "pid-namespace", os.getpid(), mine, "active", 5
+        3, 7, "/runner", "an earlier boot", "pid-namespace", os.getpid(), mine, False, "active", 5
     )
     process_record.save(directory / process_record.RECORD, record)
     units = place.units()
@@ -127,7 +127,7 @@ async def test_nothing_has_exited_before_both_guard_and_anchor_are_gone(
     ticks = process_record.start_ticks(Path(f"/proc/{holder.pid}/stat").read_bytes())
     anchor_pid = holder.pid if last == "anchor" else 2**22
     record = process_record.Record(
-        3, 7, "/runner", boot_id(), "pid-namespace", anchor_pid, ticks, "active", 5
+        3, 7, "/runner", boot_id(), "pid-namespace", anchor_pid, ticks, False, "active", 5
     )
     process_record.save(directory / process_record.RECORD, record)
     units = place.units()

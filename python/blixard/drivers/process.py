@@ -33,6 +33,7 @@ class _Unit:
 
     uid: int
     epoch: int
+    keep: bool = False
     state: UnitState = UnitState.STARTING
     active_since_ms: int = 0
     detail: str = ""
@@ -42,6 +43,8 @@ class _Unit:
     guard_fd: int | None = None
     """The guard's pidfd: never another process's."""
     last_resort: asyncio.TimerHandle | None = None
+    answer_due: asyncio.TimerHandle | None = None
+    """The same for a guard that was told a deadline, until it answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,8 @@ class ProcessUnits:
     A VM that is stopped is asked to power off, terminated after its grace, and killed
     `kill_after_ms` later. A guard that does not react then is killed, and takes its VM along.
 
-    The fence is the guards and the anchors: each keeps the deadline that it was told last.
+    The fence is the guards and the anchors: each keeps the deadline that it was told last. A guard
+    that answers no more is killed `kill_after_ms` after its VM has ended for want of a renewal.
     """
 
     guaranteed = False
@@ -198,17 +202,21 @@ class ProcessUnits:
     async def _follow(self, name: str, unit: _Unit, found: _Found) -> None:
         """Stay with a VM until no process of it is left."""
         self._note(unit, found.record)
-        unit.guard_fd = found.guard_fd
+        unit.keep, unit.guard_fd = found.record.keep, found.guard_fd
         try:
             if found.guard_fd is not None:
                 await self._converse(name, unit)
                 await _gone(found.guard_fd)
             if found.anchor_fd is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    # An heir that was stopped has work to do.
+                    signal.pidfd_send_signal(found.anchor_fd, signal.SIGCONT)
                 await _gone(found.anchor_fd)
         finally:
             unit.guard_fd = None
-            if unit.last_resort is not None:
-                unit.last_resort.cancel()
+            for timer in (unit.last_resort, unit.answer_due):
+                if timer is not None:
+                    timer.cancel()
             found.close()
         self._exited(unit, await asyncio.to_thread(self._ending, name))
 
@@ -223,6 +231,9 @@ class ProcessUnits:
         try:
             while line := await reader.readline():
                 self._note(unit, Record(**json.loads(line)))
+                if unit.answer_due is not None:
+                    unit.answer_due.cancel()
+                    unit.answer_due = None
         except ConnectionError:
             return
         finally:
@@ -239,8 +250,12 @@ class ProcessUnits:
             os.close(directory)
 
     def _tell_deadline(self, unit: _Unit) -> None:
-        if unit.guard is not None:
-            unit.guard.write(json.dumps({"deadline_ms": self._deadline_ms}).encode() + b"\n")
+        if unit.guard is None or unit.keep or self._deadline_ms == 0:
+            return
+        unit.guard.write(json.dumps({"deadline_ms": self._deadline_ms}).encode() + b"\n")
+        if unit.answer_due is None:
+            left_ms = max(0, self._deadline_ms - self._clock.boot_ms())
+            unit.answer_due = _kill_later(unit, left_ms + self._kill_after_ms)
 
     def _tell(self, unit: _Unit) -> None:
         """Pass an order to stop on, once the guard is found, and see to it that it is obeyed."""
@@ -251,11 +266,7 @@ class ProcessUnits:
         if unit.last_resort is not None:
             unit.last_resort.cancel()
         grace_ms = 0 if unit.stop["kill"] else unit.stop["grace_ms"] + self._kill_after_ms
-        patience_s = (grace_ms + self._kill_after_ms) / 1000
-        loop = asyncio.get_running_loop()
-        unit.last_resort = loop.call_later(
-            patience_s, signal.pidfd_send_signal, unit.guard_fd, signal.SIGKILL
-        )
+        unit.last_resort = _kill_later(unit, grace_ms + self._kill_after_ms)
 
     def _note(self, unit: _Unit, record: Record) -> None:
         """A guard's word that its VM has exited counts when the guard and the anchor are gone."""
@@ -335,6 +346,14 @@ def _launches_done(directory: Path) -> int:
             time.sleep(0.02)
         else:
             return launching
+
+
+def _kill_later(unit: _Unit, patience_ms: int) -> asyncio.TimerHandle:
+    """Kill the guard of a VM, unless its end is seen earlier or the timer is cancelled."""
+    assert unit.guard_fd is not None
+    return asyncio.get_running_loop().call_later(
+        patience_ms / 1000, signal.pidfd_send_signal, unit.guard_fd, signal.SIGKILL
+    )
 
 
 async def _gone(pidfd: int) -> None:

@@ -5,7 +5,7 @@
 It outlives the daemon that starts it. It works in the directory of its VM (`process_record` names
 what lies there), and speaks over a Unix socket, one JSON object a line: it is told
 `{"grace_ms": 30000, "kill": false}` to stop and `{"deadline_ms": 123456}` to go on, and tells its
-record at once and at every change.
+record at once, at every change, and in answer to every deadline.
 
 It does not outlive the lease of its host: unless it is to be kept, it kills its VM at the deadline.
 
@@ -64,6 +64,7 @@ class Guard:
             confinement=confinement.kind,
             anchor_pid=confinement.anchor_pid,
             anchor_ticks=confinement.anchor_ticks,
+            keep=order.keep,
             state="starting",
         )
 
@@ -222,6 +223,7 @@ class Guard:
                 order = json.loads(line)
                 if "deadline_ms" in order:
                     self._lease.renew(int(order["deadline_ms"]))
+                    self._tell(client)
                 else:
                     self.stop(int(order["grace_ms"]), bool(order["kill"]))
             if not data or len(rest) > _LINE_LIMIT_BYTES:

@@ -55,6 +55,8 @@ class Record:
     """Once this process is gone, no process of the VM is left."""
     anchor_ticks: int
     """When the anchor started, in clock ticks since boot: with the pid, its identity."""
+    keep: bool
+    """It has no deadline."""
     state: str
     """A `ports.UnitState`."""
     active_since_ms: int = 0
