@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from blixard.agent import Agent, Self
 from blixard.model import Capacity, Cluster, Reason, Source
-from blixard.ports import BuildState, Log, SeenBuild, SeenUnit, UnitState
+from blixard.ports import BuildState, Log, Run, SeenBuild, SeenUnit, UnitState
 
 if TYPE_CHECKING:
     from core.world import World
@@ -20,8 +20,7 @@ SHUTDOWN_MS = 600
 class Process:
     """A VM's unit on its host."""
 
-    uid: int
-    epoch: int
+    run: Run
     state: UnitState
     since_ms: int
 
@@ -47,6 +46,11 @@ class Host:
     received: dict[str, bytes] = field(default_factory=dict)
     wipes: int = 0
     release: int = 1
+    deadline_ms: int = 0
+    fences: int = 0
+    """How often the fence has ended something."""
+    volumes: tuple[str, ...] = ()
+    """What every runner that is built here writes to."""
 
     @property
     def join_id(self) -> str:
@@ -83,6 +87,7 @@ class Host:
         self.kill_daemon()
         self.units.clear()
         self.life = None
+        self.deadline_ms = 0
 
     def catch_up(self, to_index: int) -> None:
         entries = self.world.law.entries
@@ -91,15 +96,21 @@ class Host:
             self.applied += 1
             self.replica, _ = apply(self.replica, self.applied, entries[self.applied - 1])
 
-    def start(self, name: str, uid: int, epoch: int) -> None:
+    def start(self, name: str, run: Run) -> None:
         assert name not in self.units, "started twice"
-        self.units[name] = Process(uid, epoch, UnitState.STARTING, self.world.now_ms)
+        is_open = self.world.now_ms < self.deadline_ms
+        state = UnitState.STARTING if is_open else UnitState.EXITED
+        self.units[name] = Process(run, state, self.world.now_ms)
         self.world.check_at_most_one()
 
     def proceed(self) -> None:
         """Units and builds move on by themselves."""
         now = self.world.now_ms
         for name, unit in self.units.items():
+            alive = unit.state is not UnitState.EXITED
+            if alive and now >= self.deadline_ms and not unit.run.keep:
+                self.fences += 1
+                unit.state, unit.since_ms = UnitState.EXITED, now
             age = now - unit.since_ms
             if unit.state is UnitState.STARTING and age >= BOOT_MS:
                 dies = name in self.world.dying_guests
@@ -118,16 +129,22 @@ class Host:
         if name in self.world.failing_builds:
             why = Reason("build-failed", "no such attribute")
             return SeenBuild(epoch, BuildState.FAILED, reason=why)
-        return SeenBuild(epoch, BuildState.BUILT, runner=f"/nix/store/0-{name}")
+        runner = f"/nix/store/0-{name}"
+        return SeenBuild(epoch, BuildState.BUILT, runner=runner, volumes=self.volumes)
 
 
 class Units:
     def __init__(self, host: Host) -> None:
         self.host = host
 
-    def start(self, name: str, uid: int, epoch: int, runner: str) -> None:
-        assert runner == f"/nix/store/0-{name}"
-        self.host.start(name, uid, epoch)
+    guaranteed = False
+
+    def renew(self, deadline_ms: int) -> None:
+        self.host.deadline_ms = max(self.host.deadline_ms, deadline_ms)
+
+    def start(self, name: str, run: Run) -> None:
+        assert run.runner == f"/nix/store/0-{name}"
+        self.host.start(name, run)
 
     def stop(self, name: str, grace_ms: int, kill: bool) -> None:
         unit = self.host.units[name]
@@ -147,7 +164,14 @@ class Units:
             return None
         now_ms = self.host.world.now_ms
         return {
-            name: SeenUnit(unit.uid, unit.epoch, unit.state, now_ms - unit.since_ms, "it ended")
+            name: SeenUnit(
+                unit.run.uid,
+                unit.run.epoch,
+                unit.state,
+                now_ms - unit.since_ms,
+                "it ended",
+                unit.run.keep,
+            )
             for name, unit in self.host.units.items()
         }
 

@@ -1,14 +1,18 @@
 """What must hold of every state and every step of the machine, whoever proposes whatever."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 
 from blixard import codec, machine
 from blixard.commands import (
     Command,
+    ConfirmDown,
     CreateVm,
+    DeclareNodeDown,
     DeleteVm,
     Entry,
+    Kept,
     PlaceVm,
     RegisterNode,
     ReportVm,
@@ -17,6 +21,7 @@ from blixard.errors import Code
 from blixard.model import (
     Accepted,
     Cluster,
+    Node,
     Outcome,
     PackedSource,
     Rejected,
@@ -58,6 +63,8 @@ class Law:
         for name in sorted({*before.vms, *after.vms}):
             _check_vm_step(before.vms.get(name), entry, after.vms.get(name), self.index, outcome)
         _check_place(entry, after, outcome)
+        for node_id in before.nodes.keys() & after.nodes.keys():
+            _check_life(before.nodes[node_id], entry, after.nodes[node_id])
         assert after.level in (before.level, before.level + 1), "a level was skipped or lost"
         check_state(after, self.index)
         self.cluster = after
@@ -133,8 +140,13 @@ def check_state(cluster: Cluster, index: int) -> None:
 def _check_vm(cluster: Cluster, vm: Vm) -> None:
     assert (vm.holder is None) == (vm.state in UNHELD)
     assert (vm.release is not None) == (vm.state is State.STOPPING)
+    if vm.state is State.UNREACHABLE:
+        assert vm.keeps, "what may still run is what is to be kept"
     if vm.holder is not None:
-        assert cluster.nodes[vm.holder.node_id].incarnation == vm.holder.incarnation
+        node = cluster.nodes[vm.holder.node_id]
+        assert node.incarnation == vm.holder.incarnation
+        is_lost = vm.state in (State.UNREACHABLE, State.STOPPING)
+        assert not node.is_down or (vm.keeps and is_lost), "a node that is down holds a VM"
         assert vm.holder.incarnation > 0, "held by a node that never registered"
         assert vm.last_node == vm.holder.node_id
     match vm.state:
@@ -166,14 +178,21 @@ def _check_vm_step(
     if held_after == before.holder:
         return
     assert isinstance(outcome, Accepted)
+    if isinstance(command, RegisterNode) and held_after is not None:
+        assert before.keeps, "only what is to be kept outlives an incarnation"
+        assert held_after == replace(before.holder, incarnation=index)
+        assert Kept(before.name, before.uid, held_after.epoch) in command.kept
+        return
     if before.holder is None:
         assert isinstance(command, PlaceVm), "a holder came without a placement"
         assert held_after is not None
         assert held_after.epoch == index
         return
     assert held_after is None, "a holder was replaced by another"
-    if isinstance(command, RegisterNode):
+    if isinstance(command, RegisterNode | DeclareNodeDown | ConfirmDown):
         assert command.node_id == before.holder.node_id
+        frees_kept = isinstance(command, DeclareNodeDown) and before.keeps
+        assert not frees_kept, "what is to be kept was freed"
         return
     assert isinstance(command, ReportVm), "a holder was cleared without a report"
     assert command.state in (State.STOPPED, State.FAILED)
@@ -183,6 +202,25 @@ def _check_vm_step(
         before.holder.incarnation,
         before.holder.epoch,
     ), "a holder was cleared by someone else's report"
+
+
+def _check_life(before: Node, entry: Entry, after: Node) -> None:
+    """A life goes on by renewals that get later, ends once, and never begins again."""
+    command = entry.command
+    if before.incarnation != after.incarnation:
+        assert isinstance(command, RegisterNode)
+        assert (after.seq, after.is_down) == (0, False)
+        return
+    assert after.lease_ms >= before.lease_ms, "a lease was shortened"
+    if before.is_down:
+        assert after.is_down, "a life that was over went on"
+        assert after.seq == before.seq, "a life that was over was renewed"
+    elif after.is_down:
+        assert isinstance(command, DeclareNodeDown)
+        same = (command.incarnation, command.seq) == (before.incarnation, before.seq)
+        assert same, "a node was declared down that has renewed"
+    else:
+        assert after.seq >= before.seq
 
 
 def _check_place(entry: Entry, after: Cluster, outcome: Outcome) -> None:

@@ -5,19 +5,27 @@ from hashlib import sha256
 
 from blixard.commands import (
     AddNode,
+    AssignStandby,
     AttestState,
     CheckIn,
     Command,
+    ConfirmDown,
     CreateVm,
+    DeclareNodeDown,
     DeferVm,
     DeleteVm,
     Entry,
+    Kept,
     PlaceVm,
     RaiseLevel,
     RegisterNode,
     RemoveNode,
+    Renewal,
+    RenewLeases,
+    ReportStandby,
     ReportVm,
     RestartVm,
+    SetPolicy,
     SettleNode,
     StartVm,
     StopVm,
@@ -27,18 +35,23 @@ from blixard.model import (
     Accepted,
     Capacity,
     Cluster,
+    Failover,
     Fix,
     FlakeSource,
     Holder,
     Membership,
     Node,
+    OnQuorumLoss,
     Outcome,
     PackedSource,
+    Policy,
+    Readiness,
     Reason,
     Rejected,
     Release,
     Remembered,
     RequestId,
+    Standby,
     State,
     StoreSource,
     Vm,
@@ -77,6 +90,40 @@ COMMANDS: dict[str, Command] = {
         2, "machine-2", "join-2", "10.0.0.2:7001", 3, Capacity(8, 16_384), "2.0.0", level=2
     ),
     "check-in-of-level-2": CheckIn(2, 12, "b:7001", Capacity(8, 16_384), "2.0.0", level=2),
+    "create-with-policy": CreateVm(
+        "web",
+        VmSpec(FLAKE, 2, 1024),
+        policy=Policy(OnQuorumLoss.KEEP, Failover.ALWAYS, restart_limit=0),
+    ),
+    "set-policy": SetPolicy("web", Policy(OnQuorumLoss.STOP, Failover.NEVER, 7)),
+    "report-built": replace(
+        ReportVm("web", 7, 1, 3, 9, 3, State.STARTING, Reason("built", "starts"), "/nix/store/0-r"),
+        volumes=("data.img", "/srv/shared.img"),
+    ),
+    "report-dead": ReportVm(
+        "web", 7, 1, 3, 9, 3, State.FAILED, Reason("guest-exited", "1"), ran_ms=75_000
+    ),
+    "assign-standby": AssignStandby("web", 7, 2, 5),
+    "assign-no-standby": AssignStandby("web", 7, None),
+    "report-standby": ReportStandby("web", 7, 2, 5, Readiness.BUILT),
+    "register-node-that-keeps": RegisterNode(
+        2,
+        "machine-2",
+        "join-2",
+        "10.0.0.2:7001",
+        3,
+        Capacity(8, 16_384),
+        "1.0.0",
+        lease_ms=20_000,
+        guaranteed=True,
+        kept=(Kept("web", 7, 9),),
+    ),
+    "check-in-with-lease": CheckIn(
+        2, 12, "b:7001", Capacity(8, 16_384), "1.0", lease_ms=20_000, guaranteed=True
+    ),
+    "renew-leases": RenewLeases((Renewal(1, 3, 1_234_567), Renewal(2, 5, 89))),
+    "declare-node-down": DeclareNodeDown(1, 3, 1_234_567),
+    "confirm-down": ConfirmDown(1, "root@host"),
     "raise-level": RaiseLevel(2),
     "attest-state": AttestState(4_000, bytes(range(16))),
 }
@@ -143,6 +190,29 @@ CLUSTER_OF_LEVEL_2 = replace(
     nodes={1: replace(CLUSTER.nodes[1], level=2), 2: replace(CLUSTER.nodes[2], level=3)},
     level=2,
     attested_index=4_000,
+)
+
+CLUSTER_WITH_LEASES = replace(
+    CLUSTER,
+    vms={
+        **CLUSTER.vms,
+        "web": replace(
+            CLUSTER.vms["web"],
+            wanted=Wanted.RUNNING,
+            state=State.UNREACHABLE,
+            release=None,
+            policy=Policy(OnQuorumLoss.KEEP, Failover.NEVER, 3),
+            keeps=True,
+            volumes=("data.img",),
+            failures=2,
+            failed_on=2,
+            standby=Standby(2, 5, Readiness.FAILED),
+        ),
+    },
+    nodes={
+        **CLUSTER.nodes,
+        1: replace(CLUSTER.nodes[1], lease_ms=20_000, seq=1_234_567, is_down=True, guaranteed=True),
+    },
 )
 
 CLUSTER_WITH_REQUESTS = replace(

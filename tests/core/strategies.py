@@ -92,6 +92,10 @@ NEARBY_ENTRIES: Strategy = of(
         "request": st.none(),
         "level": st.integers(1, 3),
         "at_index": _NEARBY,
+        "seq": _NEARBY,
+        "lease_ms": st.sampled_from([9_000, 20_000]),
+        "restart_limit": st.integers(0, 2),
+        "ran_ms": st.sampled_from([0, 60_000]),
     },
 )
 """Entries of any kind whose names and numbers are few, so that they often meet."""

@@ -17,7 +17,7 @@ from blixard.model import (
     State,
     Wanted,
 )
-from blixard.ports import BuildState, UnitState
+from blixard.ports import BuildState, Run, UnitState
 from core.law import Law
 from core.strategies import CONTENTS, packed
 from core.world import SPEC, World
@@ -47,7 +47,7 @@ def test_a_vm_is_placed_built_started_and_called_running(world: World) -> None:
     assert vm.holder is not None
     assert (vm.holder.node_id, vm.runner) == (node_id, "/nix/store/0-web")
     unit = world.hosts[node_id].units["web"]
-    assert (unit.uid, unit.epoch) == (vm.uid, vm.holder.epoch)
+    assert unit.run == Run(vm.uid, vm.holder.epoch, vm.holder.incarnation, "/nix/store/0-web")
 
 
 def test_a_packed_source_reaches_its_builder(world: World) -> None:
@@ -60,9 +60,9 @@ def test_a_packed_source_reaches_its_builder(world: World) -> None:
 def test_a_cluster_at_rest_writes_nothing(world: World) -> None:
     world.bring_up()
     world.run(3_000)
-    index = world.law.index
+    said = world.said
     world.run(20_000)
-    assert world.law.index == index
+    assert world.said == said
 
 
 def test_stop_and_start(world: World) -> None:
@@ -178,7 +178,7 @@ def test_a_guest_that_dies_later_is_reported(world: World) -> None:
 
 def test_a_unit_that_nobody_asked_for_is_stopped(world: World) -> None:
     host = world.hosts[2]
-    host.start("stranger", uid=4711, epoch=4712)
+    host.start("stranger", Run(4711, 4712, 1, "/nix/store/0-stranger"))
     world.until(lambda: "stranger" not in host.units)
 
 
@@ -190,4 +190,4 @@ def test_the_world_notices_a_vm_that_runs_twice() -> None:
     node_id = world.bring_up()
     other = next(host for host in world.hosts.values() if host.node_id != node_id)
     with pytest.raises(AssertionError, match="web runs on nodes"):
-        other.start("web", uid=1, epoch=1)
+        other.start("web", Run(1, 1, 1, "/nix/store/0-web"))

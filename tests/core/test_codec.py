@@ -17,7 +17,14 @@ from blixard.model import (
     Cluster,
     Outcome,
 )
-from core.samples import CLUSTER, CLUSTER_OF_LEVEL_2, CLUSTER_WITH_REQUESTS, ENTRIES, OUTCOMES
+from core.samples import (
+    CLUSTER,
+    CLUSTER_OF_LEVEL_2,
+    CLUSTER_WITH_LEASES,
+    CLUSTER_WITH_REQUESTS,
+    ENTRIES,
+    OUTCOMES,
+)
 from core.strategies import of
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
@@ -40,6 +47,7 @@ SAMPLES: dict[str, tuple[Any, Callable[[Any], bytes], Decoder]] = {
         codec.encode_cluster,
         codec.decode_cluster,
     ),
+    "cluster-with-leases": (CLUSTER_WITH_LEASES, codec.encode_cluster, codec.decode_cluster),
     "cluster-of-level-2": (CLUSTER_OF_LEVEL_2, codec.encode_cluster, codec.decode_cluster),
 }
 VALID = [encode(value) for value, encode, _ in SAMPLES.values()]

@@ -4,23 +4,29 @@ from dataclasses import replace
 
 import pytest
 
-from blixard import decide
 from blixard.commands import (
+    AssignStandby,
     AttestState,
     Command,
+    DeclareNodeDown,
     DeferVm,
+    Kept,
     PlaceVm,
     RaiseLevel,
+    ReportStandby,
     ReportVm,
     SettleNode,
 )
-from blixard.decide import (
+from blixard.decide import leader, node
+from blixard.decide.leader import ChangeMembership, Duty, HandOver, Sight, back_off_ms
+from blixard.decide.node import (
     SETTLE_MS,
+    Action,
     Build,
     CancelBuild,
-    ChangeMembership,
     Discard,
-    HandOver,
+    Me,
+    Past,
     ReleaseBuild,
     Start,
     Stop,
@@ -32,15 +38,17 @@ from blixard.model import (
     Holder,
     Membership,
     Node,
+    Readiness,
     Reason,
     Release,
+    Standby,
     State,
     StoreSource,
     Vm,
     VmSpec,
     Wanted,
 )
-from blixard.ports import BuildState, SeenBuild, SeenUnit, UnitState
+from blixard.ports import BuildState, Run, SeenBuild, SeenUnit, UnitState
 from core.strategies import CONTENTS, packed
 
 STORE = StoreSource("/nix/store/0-vm")
@@ -60,7 +68,7 @@ def node_of(node_id: int, membership: Membership = Membership.MEMBER) -> Node:
     )
 
 
-ME = decide.Me(1, 11, 12)
+ME = Me(1, 11, 12)
 
 VM = Vm(
     name="web",
@@ -85,12 +93,16 @@ def cluster_of(*vms: Vm, nodes: tuple[Node, ...] = (node_of(1), node_of(2))) -> 
     )
 
 
+def duties_of(cluster: Cluster, sight: Sight) -> list[Duty]:
+    return list(leader.duties(cluster, sight))
+
+
 # --- the leader ---------------------------------------------------------------------------------
 
 
 def test_every_vm_that_waits_is_placed_in_the_order_of_names() -> None:
     cluster = cluster_of(PENDING, replace(PENDING, name="db", uid=21), replace(VM, name="ci"))
-    duties = list(decide.leader(cluster, 1, {1, 2}, frozenset()))
+    duties = duties_of(cluster, Sight(1, {1, 2}, frozenset()))
     assert duties == [PlaceVm("db", 21, 1, 11), PlaceVm("web", 20, 1, 11)]
 
 
@@ -99,17 +111,17 @@ def test_every_vm_that_waits_is_placed_in_the_order_of_names() -> None:
 )
 def test_no_vm_in_another_state_is_placed(state: State) -> None:
     cluster = cluster_of(replace(PENDING, state=state))
-    assert list(decide.leader(cluster, 1, {1, 2}, frozenset())) == []
+    assert duties_of(cluster, Sight(1, {1, 2}, frozenset())) == []
 
 
 def test_silent_nodes_get_nothing() -> None:
     cluster = cluster_of(PENDING)
-    assert list(decide.leader(cluster, 1, {1, 2}, frozenset({1}))) == [PlaceVm("web", 20, 2, 12)]
+    assert duties_of(cluster, Sight(1, {1, 2}, frozenset({1}))) == [PlaceVm("web", 20, 2, 12)]
     why = "node-1: does not answer; node-2: does not answer"
     deferred = [DeferVm("web", 20, why)]
-    assert list(decide.leader(cluster, 1, {1, 2}, frozenset({1, 2}))) == deferred
+    assert duties_of(cluster, Sight(1, {1, 2}, frozenset({1, 2}))) == deferred
     told = cluster_of(replace(PENDING, reason=Reason("no-room", why)))
-    assert list(decide.leader(told, 1, {1, 2}, frozenset({1, 2}))) == []
+    assert duties_of(told, Sight(1, {1, 2}, frozenset({1, 2}))) == []
 
 
 @pytest.mark.parametrize(
@@ -127,16 +139,16 @@ def test_silent_nodes_get_nothing() -> None:
     ],
 )
 def test_consensus_membership_follows(
-    membership: Membership, members: set[int], me: int, duty: decide.Duty | None
+    membership: Membership, members: set[int], me: int, duty: Duty | None
 ) -> None:
     cluster = cluster_of(nodes=(node_of(1), node_of(2), node_of(3, membership)))
     expected = [duty] if duty is not None else []
-    assert list(decide.leader(cluster, me, members, frozenset())) == expected
+    assert duties_of(cluster, Sight(me, members, frozenset())) == expected
 
 
 def test_one_change_of_membership_at_a_time() -> None:
     nodes = (node_of(1), node_of(2, Membership.LEAVING), node_of(3, Membership.JOINING))
-    duties = list(decide.leader(cluster_of(nodes=nodes), 1, {1, 2}, frozenset()))
+    duties = duties_of(cluster_of(nodes=nodes), Sight(1, {1, 2}, frozenset()))
     assert duties == [ChangeMembership(2, "n2:7001", add=False)]
 
 
@@ -144,7 +156,7 @@ def test_no_member_is_removed_whose_absence_would_cost_the_majority() -> None:
     nodes = (node_of(1), node_of(2), node_of(3, Membership.LEAVING))
     removal = [ChangeMembership(3, "n3:7001", add=False)]
     for silent, duties in ((frozenset({3}), removal), (frozenset({2}), [])):
-        assert list(decide.leader(cluster_of(nodes=nodes), 1, {1, 2, 3}, silent)) == duties
+        assert duties_of(cluster_of(nodes=nodes), Sight(1, {1, 2, 3}, silent)) == duties
 
 
 @pytest.mark.parametrize(
@@ -164,7 +176,7 @@ def test_the_level_follows_the_oldest_release(
 ) -> None:
     nodes = tuple(replace(node_of(i), level=known) for i, known in enumerate(supported, 1))
     cluster = replace(cluster_of(nodes=nodes), level=level)
-    assert list(decide.leader(cluster, 1, {1, 2} if nodes else {1}, frozenset())) == duties
+    assert duties_of(cluster, Sight(1, {1, 2} if nodes else {1}, frozenset())) == duties
 
 
 @pytest.mark.parametrize(
@@ -178,7 +190,71 @@ def test_the_level_follows_the_oldest_release(
 )
 def test_a_digest_is_told_once(digest: tuple[int, bytes] | None, duties: list[Command]) -> None:
     cluster = replace(cluster_of(), attested_index=3_000)
-    assert list(decide.leader(cluster, 1, {1, 2}, frozenset(), digest)) == duties
+    assert duties_of(cluster, Sight(1, {1, 2}, frozenset(), state_digest=digest)) == duties
+
+
+NODE_3 = replace(node_of(3), seq=77)
+DOWN_3 = DeclareNodeDown(3, 13, 77)
+
+
+@pytest.mark.parametrize(
+    ("node", "unrenewed_ms", "duties"),
+    [
+        (NODE_3, 0, []),
+        (NODE_3, 9_290, []),
+        (NODE_3, 9_291, [DOWN_3]),
+        (replace(NODE_3, lease_ms=20_000), 20_400, []),
+        (replace(NODE_3, lease_ms=20_000), 20_401, [DOWN_3]),
+        (replace(NODE_3, is_down=True), 60_000, []),
+        (replace(NODE_3, incarnation=0), 60_000, []),
+    ],
+)
+def test_a_node_is_down_when_its_lease_is_surely_over(
+    node: Node, unrenewed_ms: int, duties: list[Duty]
+) -> None:
+    cluster = cluster_of(nodes=(node_of(1), node))
+    sight = Sight(1, {1, 3}, unrenewed_ms={1: 99_000, 3: unrenewed_ms})
+    assert duties_of(cluster, sight) == duties
+
+
+@pytest.mark.parametrize(
+    ("failures", "back_off"), [(0, 0), (1, 1_000), (2, 2_000), (5, 16_000), (9, 60_000)]
+)
+def test_a_vm_that_failed_waits_longer_each_time(failures: int, back_off: int) -> None:
+    vm = replace(PENDING, failures=failures)
+    assert back_off_ms(vm) == back_off
+    early = Sight(1, {1, 2}, pending_ms={"web": max(0, back_off - 1)})
+    assert duties_of(cluster_of(vm), early) == ([] if back_off else [PlaceVm("web", 20, 1, 11)])
+    due = Sight(1, {1, 2}, pending_ms={"web": back_off})
+    assert duties_of(cluster_of(vm), due) == [PlaceVm("web", 20, 1, 11)]
+
+
+FREE = replace(VM, state=State.RUNNING, runner=RUNNER, volumes=())
+READY = Standby(2, 12, Readiness.BUILT)
+GETS_STANDBY = [AssignStandby("web", 20, 2, 12)]
+LOSES_STANDBY = [AssignStandby("web", 20, None)]
+
+STANDBYS: list[tuple[str, Vm, frozenset[int], list[Duty]]] = [
+    ("has none", FREE, frozenset(), GETS_STANDBY),
+    ("has one", replace(FREE, standby=READY), frozenset(), []),
+    ("its build failed", replace(FREE, standby=Standby(2, 12, Readiness.FAILED)), frozenset(), []),
+    ("of an earlier life", replace(FREE, standby=Standby(2, 7)), frozenset(), GETS_STANDBY),
+    ("it is silent", replace(FREE, standby=READY), frozenset({2}), LOSES_STANDBY),
+    ("nobody else answers", FREE, frozenset({2}), []),
+    ("tied to its host", replace(FREE, volumes=None), frozenset(), []),
+    ("tied since", replace(FREE, volumes=("a",), standby=READY), frozenset(), LOSES_STANDBY),
+    ("kept", replace(FREE, keeps=True), frozenset(), []),
+    ("does not run yet", replace(FREE, state=State.STARTING), frozenset(), []),
+]
+
+
+@pytest.mark.parametrize(
+    ("vm", "silent", "duties"), [row[1:] for row in STANDBYS], ids=[row[0] for row in STANDBYS]
+)
+def test_the_next_best_node_builds_ahead(
+    vm: Vm, silent: frozenset[int], duties: list[Duty]
+) -> None:
+    assert duties_of(cluster_of(vm), Sight(1, {1, 2}, silent)) == duties
 
 
 # --- a node -------------------------------------------------------------------------------------
@@ -222,9 +298,18 @@ GIVEN_UP = report(State.STOPPED, "requested", "stopped by request")
 STOP_ORDERED = Stop("web", 5_000, kill=True)
 STOP_GENTLY = Stop("web", DEFAULT_GRACE_MS, kill=False)
 
-HELD: list[tuple[str, Vm, SeenUnit | None, SeenBuild | None, list[decide.Action]]] = [
+GO_AHEAD = Start("web", Run(20, 30, 11, RUNNER))
+
+HELD: list[tuple[str, Vm, SeenUnit | None, SeenBuild | None, list[Action]]] = [
     ("nothing yet", VM, None, None, [Build("web", 30, STORE, b"")]),
-    ("built in an earlier life", VM, None, OLD, [Build("web", 30, STORE, b"")]),
+    ("another runner, built in an earlier life", VM, None, OLD, [Build("web", 30, STORE, b"")]),
+    ("its runner, built in an earlier life", GO, None, OLD, [GO_AHEAD]),
+    ("builds ahead of the placement", VM, None, replace(BUILDING, epoch=20),
+     [report(State.BUILDING, "building", "compiling")]),
+    ("builds for an older placement", VM, None, replace(BUILDING, epoch=29),
+     [Build("web", 30, STORE, b"")]),
+    ("failed ahead of the placement", VM, None, replace(FAILED, epoch=20),
+     [Build("web", 30, STORE, b"")]),
     ("failed for an older placement", VM, None, build(BuildState.FAILED, 29),
      [Build("web", 30, STORE, b"")]),
     ("builds", VM, None, BUILDING, [report(State.BUILDING, "building", "compiling")]),
@@ -236,7 +321,7 @@ HELD: list[tuple[str, Vm, SeenUnit | None, SeenBuild | None, list[decide.Action]
      [report(State.STARTING, "built", "starts its unit", RUNNER)]),
     ("built another runner", replace(VM, runner="/nix/store/other"), None, BUILT,
      [report(State.STARTING, "built", "starts its unit", RUNNER)]),
-    ("built, as told", GO, None, BUILT, [Start("web", 20, 30, RUNNER)]),
+    ("built, as told", GO, None, BUILT, [GO_AHEAD]),
     ("its unit vanished", RUNNING, None, BUILT,
      [report(State.STARTING, "built", "starts its unit", RUNNER)]),
     ("unit starts", GO, STARTING, BUILT, []),
@@ -245,7 +330,7 @@ HELD: list[tuple[str, Vm, SeenUnit | None, SeenBuild | None, list[decide.Action]
     ("unit runs, as told", RUNNING, ACTIVE, BUILT, []),
     ("unit stops by itself", RUNNING, STOPPING, BUILT, []),
     ("guest exited", RUNNING, EXITED, BUILT,
-     [report(State.FAILED, "guest-exited", "exit status 1")]),
+     [replace(report(State.FAILED, "guest-exited", "exit status 1"), ran_ms=5_000)]),
     ("unit of an older placement", GO, unit(UnitState.ACTIVE, 9, 29), BUILT, [STOP_GENTLY]),
     ("unit of an older VM", GO, unit(UnitState.ACTIVE, 9, 30, 19), BUILT, [STOP_GENTLY]),
     ("older unit has exited", GO, unit(UnitState.EXITED, epoch=29), BUILT, [Discard("web")]),
@@ -264,11 +349,60 @@ HELD: list[tuple[str, Vm, SeenUnit | None, SeenBuild | None, list[decide.Action]
     ("vm", "seen", "built", "actions"), [row[1:] for row in HELD], ids=[row[0] for row in HELD]
 )
 def test_a_vm_that_this_node_holds(
-    vm: Vm, seen: SeenUnit | None, built: SeenBuild | None, actions: list[decide.Action]
+    vm: Vm, seen: SeenUnit | None, built: SeenBuild | None, actions: list[Action]
 ) -> None:
     units = {"web": seen} if seen is not None else {}
     builds = {"web": built} if built is not None else {}
-    assert list(decide.node(cluster_of(vm), ME, units, builds)) == actions
+    past = {"web": Past(30, ran_ms=5_000)}
+    assert list(node.actions(cluster_of(vm), ME, units, builds, past)) == actions
+
+
+def test_what_the_fence_ended_has_not_failed() -> None:
+    past = {"web": Past(30, ran_ms=5_000, is_fenced=True)}
+    (told,) = node.actions(cluster_of(RUNNING), ME, {"web": EXITED}, {}, past)
+    assert told == report(State.FAILED, "fenced", "the lease of node-1 ended, and the VM with it")
+
+
+def test_a_vm_that_is_to_be_kept_is_started_so() -> None:
+    cluster = cluster_of(replace(GO, keeps=True))
+    (start,) = node.actions(cluster, ME, {}, {"web": BUILT}, {})
+    assert start == Start("web", Run(20, 30, 11, RUNNER, keep=True))
+
+
+STANDS_BY = replace(FREE, holder=Holder(2, 12, 30), standby=Standby(1, 11))
+TOLD_BUILT = replace(STANDS_BY, standby=Standby(1, 11, Readiness.BUILT))
+AHEAD = replace(BUILDING, epoch=20)
+
+
+def word(readiness: Readiness) -> ReportStandby:
+    return ReportStandby("web", 20, 1, 11, readiness)
+
+
+AHEADS: list[tuple[str, Vm, SeenUnit | None, SeenBuild | None, list[Action]]] = [
+    ("nothing yet", STANDS_BY, None, None, [Build("web", 20, STORE, b"")]),
+    ("builds", STANDS_BY, None, AHEAD, []),
+    ("built", STANDS_BY, None, replace(BUILT, epoch=20), [word(Readiness.BUILT)]),
+    ("built, as told", TOLD_BUILT, None, replace(BUILT, epoch=20), []),
+    ("built for a placement here", STANDS_BY, None, replace(BUILT, epoch=8),
+     [word(Readiness.BUILT)]),
+    ("built another runner", STANDS_BY, None, replace(OLD, runner="/nix/store/other"),
+     [Build("web", 20, STORE, b"")]),
+    ("failed", STANDS_BY, None, replace(FAILED, epoch=20), [word(Readiness.FAILED)]),
+    ("failed for a placement here", STANDS_BY, None, replace(FAILED, epoch=8),
+     [Build("web", 20, STORE, b"")]),
+    ("still runs it", TOLD_BUILT, ACTIVE, replace(BUILT, epoch=20), [STOP_GENTLY]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("vm", "seen", "built", "actions"), [row[1:] for row in AHEADS], ids=[row[0] for row in AHEADS]
+)
+def test_a_vm_that_this_node_stands_by_for(
+    vm: Vm, seen: SeenUnit | None, built: SeenBuild | None, actions: list[Action]
+) -> None:
+    units = {"web": seen} if seen is not None else {}
+    builds = {"web": built} if built is not None else {}
+    assert list(node.actions(cluster_of(vm), ME, units, builds, {})) == actions
 
 
 NOT_MINE = [
@@ -283,12 +417,12 @@ NOT_MINE = [
 def test_a_vm_that_this_node_does_not_hold(vm: Vm | None) -> None:
     cluster = cluster_of(*([vm] if vm is not None else []))
 
-    def actions(seen: SeenUnit | None, built: SeenBuild | None) -> list[decide.Action]:
+    def actions(seen: SeenUnit | None, built: SeenBuild | None) -> list[Action]:
         units = {"web": seen} if seen is not None else {}
         builds = {"web": built} if built is not None else {}
-        return list(decide.node(cluster, ME, units, builds))
+        return list(node.actions(cluster, ME, units, builds, {}))
 
-    kept: list[decide.Action] = [] if vm is not None else [ReleaseBuild("web")]
+    kept: list[Action] = [] if vm is not None else [ReleaseBuild("web")]
     assert actions(None, None) == []
     assert actions(None, BUILDING) == [CancelBuild("web")]
     assert actions(None, BUILT) == kept
@@ -301,17 +435,24 @@ def test_a_vm_that_this_node_does_not_hold(vm: Vm | None) -> None:
 def test_a_packed_source_brings_its_content() -> None:
     source = packed(CONTENTS[0])
     vm = replace(VM, spec=replace(VM.spec, source=source))
-    actions = list(decide.node(cluster_of(vm), ME, {}, {}))
+    actions = list(node.actions(cluster_of(vm), ME, {}, {}, {}))
     assert actions == [Build("web", 30, source, CONTENTS[0])]
 
 
 def test_actions_come_in_the_order_of_names() -> None:
     stray = {"z": ACTIVE, "a": ACTIVE}
-    actions = list(decide.node(cluster_of(VM), ME, stray, {"m": BUILT}))
+    actions = list(node.actions(cluster_of(VM), ME, stray, {"m": BUILT}, {}))
     assert [action.name for action in actions] == ["a", "m", "web", "z"]
 
 
-def test_before_a_new_life_everything_ends() -> None:
-    units = {"web": ACTIVE, "db": EXITED}
-    assert list(decide.empty(units)) == [Discard("db"), STOP_GENTLY]
-    assert list(decide.empty({})) == []
+def test_before_a_new_life_everything_ends_but_what_is_to_be_kept() -> None:
+    units = {
+        "web": ACTIVE,
+        "db": EXITED,
+        "ci": replace(ACTIVE, keep=True),
+        "old": replace(EXITED, keep=True),
+    }
+    at_once = Stop("web", DEFAULT_GRACE_MS, kill=True)
+    assert list(node.empty(units)) == [Discard("db"), Discard("old"), at_once]
+    assert node.kept(units) == (Kept("ci", 20, 30),)
+    assert list(node.empty({})) == []

@@ -21,26 +21,34 @@ from blixard.commands import (
     AddNode,
     CheckIn,
     Command,
+    ConfirmDown,
     CreateVm,
+    DeclareNodeDown,
     DeleteVm,
     Entry,
+    Kept,
     PlaceVm,
     RegisterNode,
     RemoveNode,
+    Renewal,
+    RenewLeases,
     ReportVm,
     RestartVm,
+    SetPolicy,
     SettleNode,
     StartVm,
     StopVm,
 )
-from blixard.machine import vms
+from blixard.machine import leases, placements, vms
 from blixard.model import (
     Accepted,
     Capacity,
     Cluster,
     Holder,
     Membership,
+    OnQuorumLoss,
     Outcome,
+    Policy,
     Reason,
     RequestId,
     Source,
@@ -55,7 +63,10 @@ from core.strategies import CONTENTS, NAMES, NEARBY_ENTRIES, NODE_IDS, SOURCES, 
 CAPACITY = Capacity(vcpus=6, memory_mib=8 * 1024)
 ADDRESSES = {1: "a:1", 2: "b:1", 3: "c:1"}
 OUTCOMES_KEPT = 5
-REPORTABLE = sorted(vms.REPORTABLE)
+POLICIES = st.builds(
+    Policy, st.sampled_from(OnQuorumLoss), restart_limit=st.sampled_from([0, 1, 1_001])
+)
+REPORTABLE = sorted(placements.REPORTABLE)
 SAID = [*REPORTABLE, *REPORTABLE, State.PENDING, State.STOPPING]
 
 
@@ -108,11 +119,33 @@ class Proposers(RuleBasedStateMachine):
     def an_operator_asks_again(self, data: st.DataObject) -> None:
         self.law.apply(data.draw(st.sampled_from(self.requests[-2 * OUTCOMES_KEPT :])))
 
-    @rule(name=NAMES, source=SOURCES, vcpus=st.integers(1, 4))
-    def an_operator_creates(self, name: str, source: Source, vcpus: int) -> None:
+    @rule(name=NAMES, source=SOURCES, vcpus=st.integers(1, 4), policy=POLICIES)
+    def an_operator_creates(self, name: str, source: Source, vcpus: int, policy: Policy) -> None:
         content = next((it for it in CONTENTS if packed(it) == source), b"")
         spec = VmSpec(source, vcpus, vcpus * 1024)
-        self.applied(CreateVm(name, spec, Wanted.RUNNING, content))
+        self.applied(CreateVm(name, spec, Wanted.RUNNING, content, policy))
+
+    @rule(name=NAMES, policy=POLICIES)
+    def an_operator_sets_a_policy(self, name: str, policy: Policy) -> None:
+        self.applied(SetPolicy(name, policy))
+
+    @rule(node_id=NODE_IDS)
+    def an_operator_confirms_that_a_node_is_down(self, node_id: int) -> None:
+        self.applied(ConfirmDown(node_id, "an operator"))
+
+    @rule(node_id=NODE_IDS, lag=st.integers(0, 1), later=st.integers(0, 2))
+    def a_node_renews(self, node_id: int, lag: int, later: int) -> None:
+        node = self.law.cluster.nodes.get(node_id)
+        if node is not None:
+            renewal = Renewal(node_id, node.incarnation - lag, node.seq + later)
+            self.applied(RenewLeases((renewal,)))
+
+    @rule(node_id=NODE_IDS, lag=st.integers(0, 1), before=st.integers(0, 1))
+    def the_leader_declares_a_node_down(self, node_id: int, lag: int, before: int) -> None:
+        node = self.law.cluster.nodes.get(node_id)
+        if node is not None:
+            seq = node.seq - before
+            self.applied(DeclareNodeDown(node_id, node.incarnation - lag, seq))
 
     @rule(name=NAMES, verb=st.sampled_from([StartVm, StopVm, RestartVm, DeleteVm]))
     def an_operator_commands(
@@ -153,17 +186,21 @@ class Proposers(RuleBasedStateMachine):
             )
         )
 
-    @rule(node_id=NODE_IDS, lag=st.integers(0, 5), capacity=st.integers(1, 6))
-    def a_node_signs_in(self, node_id: int, lag: int, capacity: int) -> None:
+    @rule(node_id=NODE_IDS, lag=st.integers(0, 5), capacity=st.integers(1, 6), keeps=st.booleans())
+    def a_node_signs_in(self, node_id: int, lag: int, capacity: int, keeps: bool) -> None:
         node = self.law.cluster.nodes.get(node_id)
         machine_id, join_id, address = f"m{node_id}", f"j{node_id}", ADDRESSES[node_id]
         offers = Capacity(capacity, capacity * 1024)
         incarnation = node.incarnation if node is not None else 0
         if lag < 3:
             previous = max(0, incarnation - lag)
-            self.applied(
-                RegisterNode(node_id, machine_id, join_id, address, previous, offers, "1.0")
-            )
+            register = RegisterNode(node_id, machine_id, join_id, address, previous, offers, "1.0")
+            runs = [
+                Kept(vm.name, vm.uid, vm.holder.epoch)
+                for vm in self.law.cluster.vms.values()
+                if vm.holder is not None
+            ]
+            self.applied(replace(register, kept=tuple(runs) if keeps else ()))
         else:
             self.applied(CheckIn(node_id, incarnation - lag + 3, address, offers, "1.1"))
 
@@ -256,17 +293,50 @@ def keep_sources(cluster: Cluster, vm: Vm) -> Cluster:
     return replace(cluster, vms=kept)
 
 
-PLACE, REPORT, DELETE = vms.place, vms.report, vms.delete
+def renew_the_dead(cluster: Cluster, index: int, command: RenewLeases) -> Any:
+    """Sabotage: a life that is over goes on."""
+    nodes = {**cluster.nodes}
+    for renewal in command.renewals:
+        node = nodes.get(renewal.node_id)
+        if node is not None and renewal.seq > node.seq:
+            nodes[node.node_id] = replace(node, seq=renewal.seq, is_down=False)
+    if nodes == cluster.nodes:
+        return RENEW(cluster, index, command)
+    return replace(cluster, nodes=nodes), Accepted(index)
+
+
+def down_whatever_was_renewed(
+    cluster: Cluster, index: int, at_ms: int, command: DeclareNodeDown
+) -> Any:
+    """Sabotage: the last renewal is not compared."""
+    node = cluster.nodes.get(command.node_id)
+    if node is not None:
+        command = replace(command, seq=node.seq)
+    return DOWN(cluster, index, at_ms, command)
+
+
+def free_what_is_kept(
+    cluster: Cluster, node_id: int, at_ms: int, reason: Reason, _spare: Callable[[Vm], Vm | None]
+) -> Cluster:
+    """Sabotage: the end of an incarnation frees what is to be kept as well."""
+    return END(cluster, node_id, at_ms, reason, lambda _vm: None)
+
+
+PLACE, REPORT, DELETE = placements.place, placements.report, vms.delete
+RENEW, DOWN, END = leases.renew, leases.declare_down, placements.end_incarnation
 
 
 @pytest.mark.parametrize(
     ("room", "function", "broken", "complaint"),
     [
-        (vms, "place", place_regardless, "a holder was replaced by another"),
-        (vms, "report", believe_anyone, "someone else's report"),
-        (vms, "free_capacity", endless_capacity, "too many vCPUs|memory_mib"),
+        (placements, "place", place_regardless, "a holder was replaced by another"),
+        (placements, "report", believe_anyone, "someone else's report"),
+        (placements, "free_capacity", endless_capacity, "too many vCPUs|memory_mib"),
         (vms, "delete", remove_at_once, "vanished|without a report"),
-        (vms, "_remove", keep_sources, "sources exist"),
+        (vms, "remove", keep_sources, "sources exist"),
+        (leases, "renew", renew_the_dead, "a life that was over"),
+        (leases, "declare_down", down_whatever_was_renewed, "declared down that has renewed"),
+        (leases, "end_incarnation", free_what_is_kept, "what is to be kept was freed"),
         (machine, "_remember", forget_at_once, "a retry"),
     ],
 )

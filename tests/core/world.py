@@ -15,12 +15,15 @@ from blixard.commands import (
     Command,
     CreateVm,
     Entry,
+    RenewLeases,
 )
+from blixard.machine.leases import is_over
 from blixard.model import (
     Accepted,
     Cluster,
     Membership,
     Outcome,
+    Rejected,
     RequestId,
     State,
     StoreSource,
@@ -32,6 +35,7 @@ from core.host import Host
 from core.law import Apply, Law
 
 TICK_MS = 200
+RENEW_MS = 1_000
 LAWS: Mapping[int, Apply] = {1: machine.apply}
 SPEC = VmSpec(StoreSource("/nix/store/0-vm"), 2, 1024)
 """Two of these fill a host."""
@@ -41,7 +45,7 @@ SPEC = VmSpec(StoreSource("/nix/store/0-vm"), 2, 1024)
 class Appended:
     """A proposal in the leader's log, not yet committed."""
 
-    act: Callable[[], Outcome]
+    act: Callable[[], Outcome | Unavailable]
     done: Done
     host: Host
     life: Agent | None
@@ -92,7 +96,7 @@ class Port:
                 self.world.later(1, lambda: done(Unavailable("no answer", maybe_applied=True)))
                 return
             entry = Entry(command, self.world.wall_ms())
-            self._append(lambda: self.world.law.apply(entry), done)
+            self._append(lambda: self._decide(entry), done)
 
         sender = self.host.daemon
 
@@ -106,6 +110,13 @@ class Port:
             self.world.later(3, lambda: done(Unavailable("lost on its way", maybe_applied=True)))
         else:
             self.world.later(self.world.random.randint(0, 2), travel)
+
+    def _decide(self, entry: Entry) -> Outcome | Unavailable:
+        outcome = self.world.law.apply(entry)
+        if isinstance(entry.command, RenewLeases) and isinstance(outcome, Rejected):
+            (renewal,) = entry.command.renewals
+            return outcome if is_over(self.world.cluster, renewal) else Unavailable("overtaken")
+        return outcome
 
     def barrier(self, done: Done) -> None:
         """Answered once what is committed by then is applied on this host, however late."""
@@ -141,7 +152,7 @@ class Port:
     def transfer_leadership(self) -> None:
         self.world.elect()
 
-    def _append(self, act: Callable[[], Outcome], done: Done) -> None:
+    def _append(self, act: Callable[[], Outcome | Unavailable], done: Done) -> None:
         self.world.appended.append(Appended(act, done, self.host, self.host.daemon))
 
 
@@ -195,6 +206,11 @@ class World:
     def cluster(self) -> Cluster:
         """The committed state."""
         return self.law.cluster
+
+    @property
+    def said(self) -> int:
+        """How many entries the log has, apart from those that only let things go on."""
+        return sum(not isinstance(entry.command, RenewLeases) for entry in self.law.entries)
 
     def vm(self, name: str) -> Vm:
         return self.cluster.vms[name]
@@ -316,13 +332,15 @@ class World:
         if host.node_id in self.members and host.reachable and not host.lagging:
             behind = self.law.index - host.applied
             host.catch_up(host.applied + self.random.randint(min(1, behind), behind))
+        if self.now_ms % RENEW_MS == 0:
+            host.daemon.renew()
         host.daemon.step()
         self.check_at_most_one()
 
     def _commit(self, count: int) -> None:
         committed, self.appended = self.appended[:count], self.appended[count:]
         for proposal in committed:
-            answer: Outcome | Unavailable = proposal.act()
+            answer = proposal.act()
             if self.chance(self.loss):
                 answer = Unavailable("the answer was lost", maybe_applied=True)
             self.later(self.random.randint(0, 2), self._answer(proposal, answer))
