@@ -240,8 +240,8 @@ class Checks:
         vm = self.canon.cluster.vms.get(name)
         if vm is None or vm.uid != uid or vm.holder is None or vm.release is not None:
             return
-        node = self.canon.cluster.nodes[node_id]
-        if vm.holder == Holder(node_id, node.incarnation, epoch):
+        node = self.canon.cluster.nodes.get(node_id)
+        if node is not None and vm.holder == Holder(node_id, node.incarnation, epoch):
             self.violate("undisturbed", f"node-{node_id} stops {name}, which it is to run")
 
     def acknowledged(self, accepted: Accepted, request: RequestId) -> None:

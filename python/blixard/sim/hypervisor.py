@@ -5,11 +5,11 @@ not the drivers behind them.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from blixard.model import Reason, Source
-from blixard.ports import BuildState, SeenBuild, SeenUnit, UnitState
+from blixard.ports import BuildState, Run, SeenBuild, SeenUnit, UnitState
 
 if TYPE_CHECKING:
     from blixard.sim.world import World
@@ -25,8 +25,7 @@ GIVE_UP_US: Final = 60_000_000
 class Process:
     """A VM on its host."""
 
-    uid: int
-    epoch: int
+    run: Run
     state: UnitState
     since_us: int
     detail: str = ""
@@ -56,11 +55,12 @@ class Hypervisor:
         self.hanging_builds = 0
         self.hanging_starts = 0
         self._tokens = 0
+        self.deadline_ms = 0
 
     def runs(self, name: str, uid: int | None = None) -> bool:
         """Whether anything of a VM is alive here; of the one that `uid` tells, if it is given."""
         process = self.processes.get(name)
-        if process is None or uid not in (None, process.uid):
+        if process is None or uid not in (None, process.run.uid):
             return False
         return process.state is not UnitState.EXITED
 
@@ -68,6 +68,7 @@ class Hypervisor:
         """Everything that ran is gone; what was built stays."""
         self.processes.clear()
         self.life = None
+        self.deadline_ms = 0
         self.forget_builds()
 
     def forget_builds(self) -> None:
@@ -75,7 +76,7 @@ class Hypervisor:
         for name in [n for n, b in self.builds.items() if b.seen.state is not BuildState.BUILT]:
             del self.builds[name]
         for build in self.builds.values():
-            build.seen = SeenBuild(0, BuildState.BUILT, runner=build.seen.runner)
+            build.seen = replace(build.seen, epoch=0)
 
     def crash_guest(self, name: str) -> None:
         process = self.processes[name]
@@ -84,13 +85,30 @@ class Hypervisor:
 
     # --- ports.Units ----------------------------------------------------------------------------
 
-    def start(self, name: str, uid: int, epoch: int, runner: str) -> None:
-        assert runner
+    def renew(self, deadline_ms: int) -> None:
+        self.deadline_ms = max(self.deadline_ms, deadline_ms)
+        host = self._world.hosts[self._node_id]
+        self._world.later((self.deadline_ms - host.boot_ms()) * 1005, self._fence)
+
+    def _fence(self) -> None:
+        if self._world.hosts[self._node_id].boot_ms() < self.deadline_ms:
+            return
+        for process in self.processes.values():
+            if process.state is not UnitState.EXITED and not process.run.keep:
+                process.state, process.detail = UnitState.EXITED, "fenced"
+                self._world.bit("fenced")
+                self.changed()
+
+    def start(self, name: str, run: Run) -> None:
+        assert run.runner
         assert name not in self.processes, "a VM is started where nothing of it is seen"
         world = self._world
-        process = Process(uid, epoch, UnitState.STARTING, world.now_us)
+        process = Process(run, UnitState.STARTING, world.now_us)
         self.processes[name] = process
-        world.checks.started(self._node_id, name, uid, epoch)
+        if world.hosts[self._node_id].boot_ms() >= self.deadline_ms:
+            process.state = UnitState.EXITED
+            return
+        world.checks.started(self._node_id, name, run.uid, run.epoch)
         if self.hanging_starts:
             self.hanging_starts -= 1
             world.bit("driver-hang")
@@ -105,7 +123,7 @@ class Hypervisor:
 
     def stop(self, name: str, grace_ms: int, kill: bool) -> None:
         process = self.processes[name]
-        self._world.checks.stopped(self._node_id, name, process.uid, process.epoch)
+        self._world.checks.stopped(self._node_id, name, process.run.uid, process.run.epoch)
         if kill:
             process.state = UnitState.EXITED
             self._world.later(0, self.changed)
@@ -123,7 +141,9 @@ class Hypervisor:
             self._world.bit("driver-hang")
             return None
         return {
-            name: SeenUnit(p.uid, p.epoch, p.state, (now_us - p.since_us) // 1000, p.detail)
+            name: SeenUnit(
+                p.run.uid, p.run.epoch, p.state, (now_us - p.since_us) // 1000, p.detail, p.run.keep
+            )
             for name, p in self.processes.items()
         }
 
@@ -169,7 +189,7 @@ class Hypervisor:
         build = self.builds.get(name)
         if build is not None and build.token == token:
             runner = f"/nix/store/{'0' * 32}-{name}"
-            build.seen = SeenBuild(build.seen.epoch, BuildState.BUILT, runner=runner)
+            build.seen = SeenBuild(build.seen.epoch, BuildState.BUILT, runner=runner, volumes=())
             build.token = 0
             self.changed()
 
@@ -194,6 +214,8 @@ class Units:
     """`ports.Units` of one host."""
 
     def __init__(self, hypervisor: Hypervisor) -> None:
+        self.guaranteed = False
+        self.renew = hypervisor.renew
         self.start = hypervisor.start
         self.stop = hypervisor.stop
         self.discard = hypervisor.discard

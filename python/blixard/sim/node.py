@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 TURN_US: Final = 50
 """How long after a wish to tick the event loop comes round to it."""
 STEP_US: Final = 500_000
+RENEW_US: Final = 1_000_000
 RETRY_US: Final = 1_000_000
 CALL_MS: Final = 5_000
 FOUNDER: Final = 1
@@ -143,6 +144,7 @@ class Node:
         self._world.checks.opened(self)
         self._schedule(TURN_US)
         self._step_later()
+        self._renew_and_later()
         self._stay_admitted()
 
     def _stay_admitted(self) -> None:
@@ -225,6 +227,11 @@ class Node:
     def _step_now_and_later(self) -> None:
         self._step_later()
         self.agent.step()
+
+    def _renew_and_later(self) -> None:
+        """Sleeps after each, as the daemon does."""
+        self.agent.renew()
+        self._world.later(RENEW_US, lambda: self.enter(self._renew_and_later))
 
     def _step_soon(self) -> None:
         if not self._is_stepping and not self.is_dead and self.is_open:

@@ -229,7 +229,10 @@ class Simulation:
             fits = [f for f in free if f.vcpus >= spec.vcpus and f.memory_mib >= spec.memory_mib]
             return "is pending, and there is room" if fits else ""
         process = self.world.hosts[vm.holder.node_id].hypervisor.processes.get(vm.name)
-        right = process is not None and (process.uid, process.epoch) == (vm.uid, vm.holder.epoch)
+        right = process is not None and (process.run.uid, process.run.epoch) == (
+            vm.uid,
+            vm.holder.epoch,
+        )
         if vm.state is State.RUNNING and process is not None and right:
             return "" if process.state is UnitState.ACTIVE else "is not active"
         return f"is {vm.state}"

@@ -1,7 +1,8 @@
 """Sabotages of the law, of the agent and of what a node decides, by name."""
 
-from blixard import agent, decide, machine
-from blixard.machine import agreement, nodes, vms
+from blixard import agent, machine
+from blixard.decide import leader, node
+from blixard.machine import agreement, nodes, placements, vms
 from blixard.raft import replica
 from blixard.sim import releases
 from blixard.sim.sabotage import Edit, Patch, register
@@ -10,7 +11,7 @@ register(
     "one-holder",
     "a VM is placed only while no host holds it",
     Edit(
-        vms,
+        placements,
         "place",
         "or vm.state is not State.PENDING\n        or vm.holder is not None\n",
         "or vm.wanted is not Wanted.RUNNING\n",
@@ -20,7 +21,7 @@ register(
 register(
     "room-checked-when-placed",
     "a placement is accepted only if the host has room now, whatever the leader thought",
-    Edit(vms, "place", "if free.vcpus < vm.spec.vcpus or", "if False and"),
+    Edit(placements, "place", "if free.vcpus < vm.spec.vcpus or", "if False and"),
 )
 
 register(
@@ -38,13 +39,13 @@ register(
 register(
     "report-of-the-holder-only",
     "only the present placement's holder can report its VM gone",
-    Edit(vms, "report", "or vm.holder != holder:", "or vm.holder is None:"),
+    Edit(placements, "report", "or vm.holder != holder:", "or vm.holder is None:"),
 )
 
 register(
     "report-of-the-present-daemon-only",
     "what an earlier daemon of a host reported, and comes late, has no say",
-    Edit(vms, "report", "if node is None or node.session != command.session:", "if False:"),
+    Edit(placements, "report", "if node.session != command.session:", "if False:"),
 )
 
 register(
@@ -68,7 +69,7 @@ register(
 register(
     "sign-in-again",
     "a daemon whose sign-in was overtaken by an older one signs in again",
-    Edit(agent.Agent, "_tend", "if known.session != self._fresh_index:", "if False:"),
+    Edit(agent.Agent, "_tend", "if (known.session, ", "if False and (known.session, "),
 )
 
 register(
@@ -80,7 +81,7 @@ register(
 register(
     "stop-before-report",
     "a VM is reported gone only when nothing of it runs",
-    Edit(decide, "_released", "elif unit is None or unit.state is UnitState.EXITED:", "elif True:"),
+    Edit(node, "_released", "elif unit is None or unit.state is UnitState.EXITED:", "elif True:"),
 )
 
 register(
@@ -93,7 +94,7 @@ register(
     "level-raised-by-all",
     "the cluster's level rises only when all nodes support it",
     Edit(agreement, "raise_level", "or not supported:", ":"),
-    Edit(decide, "leader", "min(node.level", "max(node.level"),
+    Edit(leader, "duties", "min(node.level", "max(node.level"),
     Patch(replica.ReplicatedCluster, "_check_level", lambda *_: None),
 )
 
@@ -103,7 +104,7 @@ register(
     Edit(
         vms,
         "stop",
-        'return _put(cluster, _give_up(stopped, at_ms, release, "stopped by request")), ',
+        'return put(cluster, give_up(stopped, at_ms, release, "stopped by request")), ',
         "return cluster, ",
     ),
 )
