@@ -14,7 +14,7 @@ from blixard.drivers.nix import NixBuilder
 from blixard.errors import Code
 from blixard.raft.recovery import bootstrap
 from blixard.raft.store import SqliteStore
-from cluster.loopback import free_port
+from cluster.loopback import BLIXARD, LoopbackCluster, free_port
 
 
 def _config(directory: Path) -> config.NodeConfig:
@@ -69,6 +69,42 @@ def test_a_node_whose_journal_is_damaged_says_the_way_back(tmp_path: Path) -> No
     assert "the journal is damaged: the checksum of its head is wrong" in ran.stderr
     assert "fix: remove this node from the cluster, empty its data directory, and add" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_a_second_node_on_the_same_data_directory_is_refused(tmp_path: Path) -> None:
+    """Also with another number and address. It changes nothing for the first."""
+
+    def beside_the_log() -> dict[Path, tuple[int, bytes]]:
+        files = [path for path in node.directory.rglob("*") if path.parent.name != "raft"]
+        return {
+            path: (path.stat().st_ino, path.read_bytes() if path.is_file() else b"")
+            for path in files
+            if path.name != "log"
+        }
+
+    with LoopbackCluster(tmp_path) as cluster:
+        cluster.start(1)
+        cluster.settled(1)
+        node = cluster.nodes[1]
+        before = beside_the_log()
+        for number in ("1", "2"):
+            second = subprocess.run(
+                [
+                    *(*BLIXARD, "node", "--config", str(node.directory / "blixard.toml")),
+                    *("--id", number, "--bind", f"127.0.0.1:{free_port()}"),
+                ],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+            assert second.returncode == Code.DATA_UNUSABLE.exit_status
+            data = node.directory / "data"
+            assert f"error[BLX-1032]: another process uses {data}" in second.stderr
+            assert "fix: stop it first, or give this node a data directory of" in second.stderr
+            assert "Traceback" not in second.stderr
+        assert beside_the_log() == before
+        cluster.cli("cluster", "status", via=1)
 
 
 @pytest.mark.parametrize(
