@@ -179,6 +179,7 @@ def _check_vm_step(
         return
     assert isinstance(outcome, Accepted)
     if isinstance(command, RegisterNode) and held_after is not None:
+        assert before.holder is not None
         assert before.keeps, "only what is to be kept outlives an incarnation"
         assert held_after == replace(before.holder, incarnation=index)
         assert Kept(before.name, before.uid, held_after.epoch) in command.kept

@@ -13,11 +13,13 @@ from blixard.commands import (
 )
 from blixard.errors import Code
 from blixard.model import (
+    Policy,
+    Reason,
     Rejected,
     State,
     Wanted,
 )
-from blixard.ports import BuildState, Run, UnitState
+from blixard.ports import BuildState, Run
 from core.law import Law
 from core.strategies import CONTENTS, packed
 from core.world import SPEC, World
@@ -95,7 +97,8 @@ def test_restart_takes_the_create_path(world: World) -> None:
     assert first is not None
     assert second is not None
     assert second.epoch > first.epoch
-    assert states(world, "web") == [*UP, State.STOPPING, *UP]
+    anew = [State.STOPPING, State.PENDING, State.STARTING, State.RUNNING]
+    assert states(world, "web") == [*UP, *anew], "its runner is there already"
 
 
 def test_delete_leaves_nothing(world: World) -> None:
@@ -159,7 +162,7 @@ def test_a_failing_build_waits_for_the_operator(world: World) -> None:
 
 def test_a_guest_that_dies_at_once_is_never_called_running(world: World) -> None:
     world.dying_guests.add("web")
-    world.ask(CreateVm("web", SPEC))
+    world.ask(CreateVm("web", SPEC, policy=Policy(restart_limit=0)))
     world.until(lambda: world.vm("web").state is State.FAILED)
     assert State.RUNNING not in states(world, "web")
     assert (world.vm("web").reason.code, world.vm("web").reason.text) == (
@@ -169,11 +172,39 @@ def test_a_guest_that_dies_at_once_is_never_called_running(world: World) -> None
     world.until(lambda: not any(host.units for host in world.hosts.values()))
 
 
-def test_a_guest_that_dies_later_is_reported(world: World) -> None:
-    host = world.hosts[world.bring_up()]
-    host.units["web"].state = UnitState.EXITED
+def test_a_guest_that_dies_is_started_again_elsewhere(world: World) -> None:
+    first = world.bring_up()
+    world.crash_guest(world.hosts[first], "web")
+    world.until(lambda: world.vm("web").state is State.PENDING)
+    assert world.vm("web").reason.text == "is restarted (1 of 5): it ended"
+    world.until(lambda: world.vm("web").state is State.RUNNING)
+    assert world.running("web") != [first]
+
+
+def test_a_guest_that_keeps_dying_is_given_up_with_the_reason(world: World) -> None:
+    world.dying_guests.add("web")
+    world.ask(CreateVm("web", SPEC, policy=Policy(restart_limit=3)))
     world.until(lambda: world.vm("web").state is State.FAILED)
-    assert world.vm("web").holder is None
+    placed = [state for state in states(world, "web") if state is State.PENDING]
+    assert len(placed) == 4
+    assert world.vm("web").reason == Reason("guest-exited", "it ended")
+    said = world.said
+    world.run(60_000)
+    assert world.said == said, "it waits for the operator"
+    world.dying_guests.clear()
+    world.ask(StartVm("web"))
+    world.until(lambda: world.vm("web").state is State.RUNNING)
+
+
+def test_a_guest_that_ran_for_long_has_not_failed_in_a_row(world: World) -> None:
+    world.ask(CreateVm("web", SPEC, policy=Policy(restart_limit=1)))
+    for _ in range(3):
+        world.until(lambda: world.vm("web").state is State.RUNNING)
+        world.run(61_000)
+        (node_id,) = world.running("web")
+        world.crash_guest(world.hosts[node_id], "web")
+        world.until(lambda: world.vm("web").state is State.PENDING)
+    assert world.vm("web").failures == 1
 
 
 def test_a_unit_that_nobody_asked_for_is_stopped(world: World) -> None:

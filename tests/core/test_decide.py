@@ -231,8 +231,8 @@ def test_a_vm_that_failed_waits_longer_each_time(failures: int, back_off: int) -
 
 FREE = replace(VM, state=State.RUNNING, runner=RUNNER, volumes=())
 READY = Standby(2, 12, Readiness.BUILT)
-GETS_STANDBY = [AssignStandby("web", 20, 2, 12)]
-LOSES_STANDBY = [AssignStandby("web", 20, None)]
+GETS_STANDBY: list[Duty] = [AssignStandby("web", 20, 2, 12)]
+LOSES_STANDBY: list[Duty] = [AssignStandby("web", 20, None)]
 
 STANDBYS: list[tuple[str, Vm, frozenset[int], list[Duty]]] = [
     ("has none", FREE, frozenset(), GETS_STANDBY),
