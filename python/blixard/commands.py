@@ -225,9 +225,11 @@ class DeclareNodeDown:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmDown:
-    """An operator's word that a node runs nothing any more."""
+    """An operator's word that a node runs nothing any more. It speaks of the life that the operator
+    saw, and of no later one."""
 
     node_id: int
+    incarnation: int
     by: str
     """Who says so."""
 

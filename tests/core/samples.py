@@ -123,7 +123,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "renew-leases": RenewLeases((Renewal(1, 3, 1_234_567), Renewal(2, 5, 89))),
     "declare-node-down": DeclareNodeDown(1, 3, 1_234_567),
-    "confirm-down": ConfirmDown(1, "root@host"),
+    "confirm-down": ConfirmDown(1, 3, "root@host"),
     "raise-level": RaiseLevel(2),
     "attest-state": AttestState(4_000, bytes(range(16))),
 }

@@ -227,7 +227,11 @@ def test_only_a_person_frees_what_may_still_run(world: World) -> None:
     assert isinstance(refused, Rejected)
     assert "confirm-down" in refused.fixes[0].command
     host.reboot()
-    accepted = world.ask(ConfirmDown(host.node_id, "root@here"))
+    lost = world.cluster.nodes[host.node_id].incarnation
+    earlier = world.ask(ConfirmDown(host.node_id, lost - 1, "root@here"))
+    assert isinstance(earlier, Rejected)
+    assert "was back in the meantime" in earlier.message
+    accepted = world.ask(ConfirmDown(host.node_id, lost, "root@here"))
     assert isinstance(accepted, Accepted)
     assert accepted.note == "freed: web"
     world.until(lambda: world.vm("web").state is State.RUNNING)

@@ -129,9 +129,11 @@ class Proposers(RuleBasedStateMachine):
     def an_operator_sets_a_policy(self, name: str, policy: Policy) -> None:
         self.applied(SetPolicy(name, policy))
 
-    @rule(node_id=NODE_IDS)
-    def an_operator_confirms_that_a_node_is_down(self, node_id: int) -> None:
-        self.applied(ConfirmDown(node_id, "an operator"))
+    @rule(node_id=NODE_IDS, lag=st.integers(0, 1))
+    def an_operator_confirms_that_a_node_is_down(self, node_id: int, lag: int) -> None:
+        node = self.law.cluster.nodes.get(node_id)
+        incarnation = node.incarnation - lag if node is not None else 0
+        self.applied(ConfirmDown(node_id, incarnation, "an operator"))
 
     @rule(node_id=NODE_IDS, lag=st.integers(0, 1), later=st.integers(0, 2))
     def a_node_renews(self, node_id: int, lag: int, later: int) -> None:

@@ -131,8 +131,8 @@ ASKED_BY_PEOPLE = [
         "restart limit",
         "0 to 1000",
     ),
-    (ConfirmDown(9, "me"), Code.NO_SUCH_NODE, "id 9", "node list"),
-    (ConfirmDown(1, "me"), Code.LEASE_RUNS, "lease of node-1 may still run", "about 9 s"),
+    (ConfirmDown(9, 1, "me"), Code.NO_SUCH_NODE, "id 9", "node list"),
+    (ConfirmDown(1, 1, "me"), Code.LEASE_RUNS, "lease of node-1 may still run", "about 9 s"),
 ]
 
 

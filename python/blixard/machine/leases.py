@@ -66,6 +66,13 @@ def confirm_down(cluster: Cluster, index: int, at_ms: int, command: ConfirmDown)
         )
     if not node.is_down:
         return cluster, _may_still_run(node)
+    if node.incarnation != command.incarnation:
+        return cluster, Rejected(
+            Code.STALE,
+            f"{node.name} was back in the meantime, and is down again",
+            why="whether it is switched off now was not said",
+            fixes=(Fix("make sure, then confirm it again"),),
+        )
     freed = sorted(
         vm.name
         for vm in cluster.vms.values()
