@@ -124,11 +124,11 @@ from blixard.drivers.host import SystemClock, boot_id
 from blixard.drivers.process import ProcessUnits
 from blixard.ports import Run, UnitState
 
-async def main(directory, runner):
+async def main(directory, lease_ms, runner):
     woken = asyncio.Event()
     units = ProcessUnits(Path(directory), wake=woken.set, clock=SystemClock(), boot_id=boot_id())
     await units.open()
-    units.renew(SystemClock().boot_ms() + 120_000)
+    units.renew(SystemClock().boot_ms() + int(lease_ms))
     units.start("web", Run(3, 7, 1, runner))
     while units.seen()["web"].state is not UnitState.EXITED:
         await woken.wait()
@@ -139,7 +139,10 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def start_daemon(place: Place, prefix: list[str], script: str) -> "subprocess.Popen[str]":
+def start_daemon(
+    place: Place, prefix: list[str], script: str, lease_ms: int = LEASE_MS
+) -> "subprocess.Popen[str]":
     """A process that starts `web`, as a daemon does, and waits for its end."""
-    arguments = [sys.executable, "-c", DAEMON, str(place.directory), place.runner(script)]
+    units = [str(place.directory), str(lease_ms), place.runner(script)]
+    arguments = [sys.executable, "-c", DAEMON, *units]
     return subprocess.Popen([*prefix, *arguments], stdout=subprocess.PIPE, text=True)
