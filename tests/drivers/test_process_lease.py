@@ -231,7 +231,8 @@ async def test_a_renewed_lease_goes_on_for_every_vm(place: Place) -> None:
     units = await started(place, FOREVER, lease_ms=2_000)
     first_ms = units._deadline_ms
     units.start("db", Run(4, 8, 1, place.runner(FOREVER)))
-    units.renew(boot_ms() + 60_000)  # `db` is told once its guard is there
+    await wait_until(lambda: units._units["web"].guard)
+    units.renew(boot_ms() + 60_000)  # `web` is told now, `db` once its guard is there
     await place.reaches(units, UnitState.ACTIVE, "db")
     await wait_until(lambda: boot_ms() > first_ms + 300)
     assert len(place.inside()) == len(place.inside("db")) == 1
