@@ -19,6 +19,7 @@ from hosts.machine import Machine, retry
 PATIENCE = 30
 CONSOLE = "/srv/units_console.py"
 FOLDER = "/run/console"
+LEASE_MS = 7_900
 
 FOREVER = "echo up; exec sleep infinity"
 STUBBORN = "trap 'echo asked' TERM; echo up; while :; do sleep 0.1; done"
@@ -39,6 +40,7 @@ class Console:
             f" {VENV}/bin/python {CONSOLE} {FOLDER}"
         )
         self.machine.wait_for_file(f"{FOLDER}/seen", PATIENCE)
+        self.order("hold", LEASE_MS)
 
     def kill(self) -> None:
         self.machine.succeed("systemctl kill --signal=KILL console")
@@ -240,9 +242,11 @@ def test_what_is_not_ours_is_left_alone_and_what_is_ours_is_never_adopted(
     console.order("start", "ours", 3, 7, runner)
     console.reaches("ours", "active")
     console.kill()
+    own = "/run/systemd/system/microvm@theirs.service.d"
     machine.succeed(
         "install -d -o microvm -g kvm -m 775 /var/lib/microvms/theirs",
         f"ln -s {runner} /var/lib/microvms/theirs/current",
+        f"mkdir -p {own}; touch {own}/50-blixard.conf; systemctl daemon-reload",
         "systemctl start microvm@theirs",
         "rm -r /run/blixard",
     )

@@ -1,13 +1,21 @@
-"""Runs VMs as units of systemd: `microvm@NAME.service`, as microvm.nix has it."""
+"""Runs VMs as units of systemd: `microvm@NAME.service`, as microvm.nix has it.
+
+The keeper of the host lets them start, and ends them with its lease: a VM's gate is opened before
+its unit is started, and shut before the VM is said to have exited.
+"""
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blixard.drivers import host, keeper_client
 from blixard.drivers.console import tail
+from blixard.drivers.keeper_client import KeeperClient
 from blixard.drivers.systemd_facts import UnitFacts, unit_name
 from blixard.drivers.systemd_files import UnitFiles, UnitRecord
 from blixard.drivers.tasks import Tasks
@@ -23,6 +31,8 @@ _CONSOLE_BYTES = 2048
 _JOURNAL_S = 0.3
 _RETRY_S = 1.0
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(eq=False)
 class _Unit:
@@ -32,6 +42,8 @@ class _Unit:
     facts: UnitFacts = field(default_factory=UnitFacts)
     is_starting: bool = False
     """It was ordered to start, and systemd has not finished with that."""
+    is_permitted: bool = True
+    """Its gate may be open: the keeper has said so, or a life of the daemon before."""
     failure: str = ""
     """Why it could not be started."""
     invocation: str = ""
@@ -59,16 +71,23 @@ class _Unit:
 
 
 class SystemdUnits:
-    """Implements `ports.Units`. `files` says where the VMs' directories and the records lie.
+    """Implements `ports.Units`. `files` says where the VMs' directories and the records lie, and
+    the keeper listens at `keeper`.
 
     A VM that is stopped is asked by its unit's own `ExecStop=`, terminated after its grace, and
     killed every `kill_after_ms` after that.
     """
 
     def __init__(
-        self, files: UnitFiles, *, wake: Callable[[], None], kill_after_ms: int = 5_000
+        self,
+        files: UnitFiles,
+        *,
+        wake: Callable[[], None],
+        kill_after_ms: int = 5_000,
+        keeper: Path = keeper_client.SOCKET,
     ) -> None:
         self._files = files
+        self._keeper = KeeperClient(keeper, host.boot_id())
         self._wake = wake
         self._kill_after_ms = kill_after_ms
         self._tasks = Tasks()
@@ -94,18 +113,27 @@ class SystemdUnits:
         for name, record in (await asyncio.to_thread(self._files.records)).items():
             self._units[name] = _Unit(record)
         self._bus = SystemdBus(self, self._files.ours)
+        self._keeper.open()
         self._bus.open()
 
     async def close(self) -> None:
-        """Let go of systemd; the VMs live on."""
+        """Let go of systemd and the keeper; the VMs live on."""
         await self._tasks.close()
+        await self._keeper.close()
         await self._bus.close()
+
+    @property
+    def guaranteed(self) -> bool:
+        return self._keeper.guaranteed
+
+    def renew(self, deadline_ms: int) -> None:
+        self._keeper.renew(deadline_ms)
 
     def start(self, name: str, run: Run) -> None:
         assert name not in self._units, "a VM is discarded before it is started again"
         record = UnitRecord(run.uid, run.epoch, run.runner)
-        unit = self._units[name] = _Unit(record, is_starting=True)
-        self._tasks.begin(name, lambda: self._start(name, unit))
+        unit = self._units[name] = _Unit(record, is_starting=True, is_permitted=False)
+        self._tasks.begin(name, lambda: self._start(name, unit, run))
         self._wake()
 
     def stop(self, name: str, grace_ms: int, kill: bool) -> None:
@@ -169,7 +197,7 @@ class SystemdUnits:
         self._look(vm, unit)
 
     def _look(self, name: str, unit: _Unit) -> None:
-        """Note whether anything of a VM is left, and find out how it ended."""
+        """Note whether anything of a VM is left, and if not, make sure of it."""
         if unit.facts.state is UnitState.ACTIVE:
             unit.failure = ""
         if unit.facts.state is not UnitState.EXITED or unit.is_starting:
@@ -177,10 +205,18 @@ class SystemdUnits:
             unit.detail = None
         elif not unit.gone.is_set():
             unit.gone.set()
-            self._tasks.begin(f"end {name}", lambda: self._tell_ending(name, unit))
+            self._tasks.begin(f"end {name}", lambda: self._end(name, unit))
         self._wake()
 
-    async def _tell_ending(self, name: str, unit: _Unit) -> None:
+    async def _end(self, name: str, unit: _Unit) -> None:
+        """Shut the gate, look whether anything came through it at the last moment, and tell how the
+        VM ended."""
+        # Asked later, a unit that ended well knows nothing of it any more.
+        ending = unit.failure or unit.facts.ending
+        was_open = await self._shut(name, unit)
+        if unit.facts.was_killed and not was_open:
+            ending = f"{ending}: the lease of its host ended"
+        await self._look_again(name, unit)
         await asyncio.sleep(_JOURNAL_S)
         lines: Iterable[str] = []
         with contextlib.suppress(OSError):  # what cannot be read is not shown
@@ -188,25 +224,52 @@ class SystemdUnits:
                 self._last_lines, unit_name(name), unit.invocation, _CONSOLE_LINES
             )
         console = tail(lines, _CONSOLE_LINES, _CONSOLE_BYTES)
-        ending = unit.failure or unit.facts.ending
         if unit.gone.is_set():
             unit.detail = f"{ending}\n{console}" if console else ending
             self._wake()
 
+    async def _shut(self, name: str, unit: _Unit) -> bool:
+        """Shut the gate of a VM, and return whether it was open. While the keeper is out of reach,
+        a VM that was let in could come in again."""
+        while True:
+            try:
+                return await self._keeper.revoke(name)
+            except BlixardError as trouble:
+                if not unit.is_permitted:
+                    return False
+                _log.warning("the gate of %s is not shut yet: %s", name, trouble)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _look_again(self, name: str, unit: _Unit) -> None:
+        """Return once the unit has been seen after this call, if it still seems to be down."""
+        while unit.gone.is_set():
+            try:
+                await self._bus.watch(name)
+            except BlixardError:
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return
+
     # --- orders ---------------------------------------------------------------------------------
 
-    async def _start(self, name: str, unit: _Unit) -> None:
+    async def _start(self, name: str, unit: _Unit, run: Run) -> None:
         try:
             await asyncio.to_thread(self._files.prepare, name, unit.record)
             await self._bus.watch(name)
-            # An order to stop may have overtaken this one.
-            result = await self._bus.run_job("StartUnit", name) if not unit.stopping else "canceled"
+            result = await self._run(name, unit, run)
             if result != "done":
                 unit.failure = f"could not be started: the job of systemd ended with '{result}'"
         except (BlixardError, OSError) as error:
             unit.failure = f"could not be started: {error}"
         unit.is_starting = False
         self._look(name, unit)
+
+    async def _run(self, name: str, unit: _Unit, run: Run) -> str:
+        """Open the gate of a VM, let it start, and return the result of systemd's job."""
+        await self._keeper.permit(name, run.epoch, run.incarnation, run.keep)
+        unit.is_permitted = True
+        # An order to stop may have overtaken this one.
+        return "canceled" if unit.stopping else await self._bus.run_job("StartUnit", name)
 
     async def _stop(self, name: str, unit: _Unit, grace_ms: int) -> None:
         await self._insist(name, unit, "StopUnit", "replace")

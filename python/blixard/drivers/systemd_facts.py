@@ -1,6 +1,7 @@
 """What systemd says of a unit (org.freedesktop.systemd1(5)), and what that means."""
 
 import re
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -89,11 +90,17 @@ class UnitFacts:
                 return UnitState.STARTING
 
     @property
+    def was_killed(self) -> bool:
+        return (self.main_code, self.main_status) == (_CLD_KILLED, signal.SIGKILL)
+
+    @property
     def ending(self) -> str:
         """How a unit that has exited ended, in words."""
         match self.main_code:
             case _ if not self.condition_met:
                 return "it was not started: a condition of its unit is not met"
+            case _ if self.result == "exec-condition":
+                return "it was not started: its gate was closed"
             case code if code == _CLD_EXITED:
                 words = in_words(self.main_status)
             case code if code in {_CLD_KILLED, _CLD_DUMPED}:
