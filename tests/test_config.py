@@ -229,7 +229,7 @@ def test_everything_wrong_with_a_file_is_shown_at_once(
            7 |
            8 | [nx]
              |  ^^ did you mean "nix"?
-          tables: capacity, nix, node
+          tables: capacity, lease, nix, node, watchdog
         """)
 
 

@@ -27,6 +27,7 @@ from blixard.drivers.nix_command import NixCommand
 from blixard.drivers.process import ProcessUnits
 from blixard.drivers.systemd import SystemdUnits
 from blixard.drivers.systemd_files import UnitFiles
+from blixard.errors import BlixardError, Code
 from blixard.machine.changes import Change
 from blixard.model import LEVEL, Capacity
 from blixard.notify import ServiceNotifier, log_change, set_up_logging
@@ -49,6 +50,18 @@ ASK_EVERY_S: Final = 0.02
 """How often a leader that stops asks another member to lead."""
 HAND_OVER_S: Final = 1.0
 """How long a leader that stops may wait for its successor."""
+WATCHDOG_S: Final = 3.0
+"""How long the keeper may take to say that it has a watchdog."""
+_NAME_A_DEVICE: Final = (
+    "look at systemctl status blixard-keeper, and name a device, on NixOS with "
+    'services.blixard.watchdog.device = "/dev/watchdog0" (modprobe softdog makes one of software, '
+    "which dies with the kernel)"
+)
+NO_WATCHDOG: Final = {
+    False: ("the process driver has no watchdog", 'set driver = "systemd" under [node]'),
+    True: ("the keeper of this host has no watchdog", _NAME_A_DEVICE),
+}
+"""Why there is none, and what to do, by whether systemd runs the VMs."""
 DEFECT: Final = "defect in a driver"
 """How drivers tell the loop of a mistake of ours."""
 MICROVMS: Final = Path("/var/lib/microvms")
@@ -64,6 +77,14 @@ def run(config: NodeConfig) -> int:
     return 0
 
 
+class BestEffortUnits(SystemdUnits):
+    """Runs VMs on a host whose watchdog, if it has one, nobody is to rely on."""
+
+    @property
+    def guaranteed(self) -> bool:
+        return False
+
+
 class Daemon:
     """One node, from start to stop. To the gRPC services it is the node's way into a cluster."""
 
@@ -72,7 +93,7 @@ class Daemon:
         self._clock = host.SystemClock()
         self._notifier = ServiceNotifier()
         self._wake = asyncio.Event()
-        self._node = NodeLog(config.node_id)
+        self._node = NodeLog(config.node_id, self._clock)
         self._state = ReplicatedCluster(told=self._told)
         self._transport = GrpcTransport()
         self._reporter = peers.Reporter(config.node_id)
@@ -139,6 +160,7 @@ class Daemon:
             for driver in (builder, units):
                 await driver.open()
                 closing.push_async_callback(driver.close)
+            await self._require_watchdog(units)
             closing.push_async_callback(self._reporter.close)
             service = ClusterService(self._node, self, lambda: self._transport, NixLocker(nix))
             server = Server(service, RaftService(self._node))
@@ -174,13 +196,31 @@ class Daemon:
         driver = self._config.driver
         if driver == "systemd" or (driver == "auto" and host.has_systemd()):
             files = UnitFiles(MICROVMS, RUNTIME_DIR / "units")
-            return SystemdUnits(files, wake=self._wake.set)
+            relies = self._config.watchdog_mode != "best-effort"
+            kind = SystemdUnits if relies else BestEffortUnits
+            return kind(files, wake=self._wake.set)
         return ProcessUnits(
             self._config.data_dir / "vms",
             wake=self._wake.set,
             clock=self._clock,
             boot_id=host.boot_id(),
         )
+
+    async def _require_watchdog(self, units: ProcessUnits | SystemdUnits) -> None:
+        """Return once there is a watchdog, if this node is told to have one. Raises
+        `BlixardError`."""
+        if self._config.watchdog_mode != "guaranteed":
+            return
+        deadline_s = time.monotonic() + WATCHDOG_S
+        while not units.guaranteed:
+            if time.monotonic() > deadline_s:
+                why, remedy = NO_WATCHDOG[isinstance(units, SystemdUnits)]
+                raise BlixardError(
+                    f"mode guaranteed is asked for, but {why}",
+                    remedy=f'{remedy}; or set mode = "auto" under [watchdog]',
+                    code=Code.NO_WATCHDOG,
+                )
+            await asyncio.sleep(ASK_EVERY_S)
 
     def _lives(self) -> LifeFile:
         return LifeFile(self._config.data_dir / "life.json", host.boot_id())
@@ -271,6 +311,7 @@ class Daemon:
         while True:
             self._wake.clear()
             agent.step()
+            self._node.leases.look(log.cluster())
             self._notifier.alive()
             self._notifier.status(self._status_line(log, agent))
             with contextlib.suppress(TimeoutError):
@@ -295,7 +336,8 @@ class Daemon:
             if vm.holder is not None and vm.holder.node_id == status.node_id
         ]
         vms = f"{len(held)} of {len(cluster.vms)} VMs here"
-        return f"{status.role}, term {status.term}, {leader}; {vms}"
+        lease = f"lease {agent.lease_left_ms / 1000:.1f} s" if agent.lease_left_ms else "no lease"
+        return f"{status.role}, term {status.term}, {leader}; {lease}; {vms}"
 
     def _told(self, change: Change) -> None:
         """The state has changed: write it down, and let everyone look who waits for it."""

@@ -95,7 +95,7 @@ class Demo:
             self._start(node)
         self._until(
             lambda: (
-                [node["state"] for node in self._status()["nodes"]] == ["ready"] * len(self._nodes)
+                [node["state"] for node in self._status()["nodes"]] == ["up"] * len(self._nodes)
             ),
             "all nodes are ready",
         )
@@ -123,7 +123,7 @@ class Demo:
         _say(f"The daemon of {leader.name} comes back, and finds what it left:")
         self._start(leader)
         self._until(
-            lambda: all(node["state"] == "ready" for node in self._status()["nodes"]),
+            lambda: all(node["state"] == "up" for node in self._status()["nodes"]),
             f"{leader.name} is back",
         )
         self._until(lambda: self._vm()["state"] == "running", "the VM is found again")

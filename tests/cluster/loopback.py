@@ -178,14 +178,14 @@ class LoopbackCluster:
         return self.json("vm", "status", name)
 
     def settled(self, *node_ids: int, timeout_s: float = 30.0) -> None:
-        """Wait until exactly these nodes are ready."""
+        """Wait until exactly these nodes are up."""
 
         def ready() -> bool:
             nodes = self.status().get("nodes", [])
             states = {node["id"]: node["state"] for node in nodes}
-            return states == dict.fromkeys(node_ids, "ready")
+            return states == dict.fromkeys(node_ids, "up")
 
-        wait_until(ready, f"{node_ids} ready", timeout_s)
+        wait_until(ready, f"{node_ids} up", timeout_s)
 
     def leader_id(self) -> int:
         """The node that leads."""

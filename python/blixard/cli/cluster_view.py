@@ -1,7 +1,8 @@
 """The cluster as the user sees it."""
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from blixard.cli.output import Column, emit, emit_json, emit_table
 from blixard.cli.terminal import Options
@@ -18,37 +19,59 @@ _COLUMNS: Final = (
     Column("VMS", priority=4, right=True),
     Column("CPU", priority=3, right=True),
     Column("MEMORY", priority=3, right=True),
-    Column("HEARD", priority=1, right=True),
+    Column("MODE", priority=2),
+    Column("LEASE", priority=4, right=True),
     Column("ADDRESS", priority=2),
     Column("VERSION", priority=1),
+    Column("NOTE", priority=1, cuttable=True),
 )
-_COLORS: Final = {"ready": "green", "joining": "yellow", "leaving": "yellow", "silent": "red"}
+_COLORS: Final = {"up": "green", "joining": "yellow", "leaving": "yellow", "down": "red"}
 
 
 def show_page(seen: "pb.GetClusterStatusResponse", options: Options) -> None:
     """A headline, the facts, and a table of the nodes."""
-    ready = [node for node in seen.nodes if node.state == "ready"]
-    members = [node for node in seen.nodes if node.role]
-    spare = len([node for node in members if node.state == "ready"]) - seen.quorum
-    nodes = f"{len(ready)} of {count(len(seen.nodes), 'node')} ready, {seen.quorum} needed"
+    well = [node for node in seen.nodes if _is_well(node)]
+    spare = len([node for node in seen.nodes if node.role and not node.silent]) - seen.quorum
+    nodes = f"{len(well)} of {count(len(seen.nodes), 'node')} up, {seen.quorum} needed"
     emit(f"cluster {seen.cluster_id}: {_health(seen)}; {nodes}; {_margin(spare)}")
     leader = f"node-{seen.leader_id}" if seen.leader_id else "none known"
     states = [f"{number} {state}" for state, number in sorted(seen.vms.items())]
     vms = f"{sum(seen.vms.values())}" + (f": {', '.join(states)}" if states else "")
-    free_mib = sum(node.memory_mib - node.memory_reserved_mib for node in ready)
-    free_vcpus = sum(node.vcpus - node.vcpus_reserved for node in ready)
-    all_mib, all_vcpus = sum(n.memory_mib for n in ready), sum(n.vcpus for n in ready)
+    free_mib = sum(node.memory_mib - node.memory_reserved_mib for node in well)
+    free_vcpus = sum(node.vcpus - node.vcpus_reserved for node in well)
+    all_mib, all_vcpus = sum(n.memory_mib for n in well), sum(n.vcpus for n in well)
     room = f"{gib(free_mib)} of {gib(all_mib)} GiB and {free_vcpus} of {all_vcpus} vCPUs"
     stale = "" if seen.as_of.linearizable else f" (stale: as {seen.as_of.node} knows it)"
     for title, text in (
         ("Leader", f"{leader}, term {seen.term}{stale}"),
         ("Log", f"index {seen.commit_index}"),
         ("VMs", vms),
-        ("Room", f"{room} free on ready nodes"),
+        ("Room", f"{room} free on nodes that are up"),
         ("Version", _versions(seen)),
     ):
         emit(f"  {title:8} {text}")
+    _show_table(seen, options)
+
+
+def show_nodes(seen: "pb.GetClusterStatusResponse", options: Options) -> None:
+    """`node list` in the form the user chose."""
+    match options.output:
+        case "json":
+            items = [_node_json(node) for node in seen.nodes]
+            emit_json("node_list", {"items": items, "as_of": as_of_json(seen.as_of)})
+        case "name":
+            for node in seen.nodes:
+                emit(node.name)
+        case _:
+            _show_table(seen, options)
+
+
+def _show_table(seen: "pb.GetClusterStatusResponse", options: Options) -> None:
     emit_table(_COLUMNS, [_row(node) for node in seen.nodes], options, _COLORS)
+
+
+def _is_well(node: "pb.Node") -> bool:
+    return node.state == "up" and not node.silent
 
 
 def _health(seen: "pb.GetClusterStatusResponse") -> str:
@@ -56,7 +79,7 @@ def _health(seen: "pb.GetClusterStatusResponse") -> str:
         return "no leader"
     if not seen.as_of.linearizable:
         return "unknown"
-    return "healthy" if all(node.state == "ready" for node in seen.nodes) else "degraded"
+    return "healthy" if all(_is_well(node) for node in seen.nodes) else "degraded"
 
 
 def _margin(spare: int) -> str:
@@ -78,10 +101,25 @@ def _row(node: "pb.Node") -> list[str]:
         str(node.vms),
         f"{node.vcpus_reserved}/{node.vcpus}",
         f"{gib(node.memory_reserved_mib)}/{gib(node.memory_mib)} GiB",
-        "-" if node.heard_ms < 0 else span(node.heard_ms),
+        node.mode or "-",
+        _lease(node),
         node.address,
         node.version or "-",
+        _note(node),
     ]
+
+
+def _lease(node: "pb.Node") -> str:
+    """For how long it may run VMs without another renewal, as far as can be told from elsewhere."""
+    if not node.HasField("renewed_ms_ago"):
+        return "-"
+    return span(max(0, node.lease_ms - node.renewed_ms_ago))
+
+
+def _note(node: "pb.Node") -> str:
+    if not node.silent:
+        return ""
+    return "not heard" if node.heard_ms < 0 else f"not heard for {span(node.heard_ms)}"
 
 
 def show_json(seen: "pb.GetClusterStatusResponse") -> None:
@@ -95,25 +133,31 @@ def show_json(seen: "pb.GetClusterStatusResponse") -> None:
             "term": seen.term,
             "commit_index": seen.commit_index,
             "quorum": seen.quorum,
-            "nodes": [
-                {
-                    "id": node.node_id,
-                    "name": node.name,
-                    "address": node.address,
-                    "state": node.state,
-                    "role": node.role or None,
-                    "vcpus": node.vcpus,
-                    "vcpus_reserved": node.vcpus_reserved,
-                    "memory_mib": node.memory_mib,
-                    "memory_reserved_mib": node.memory_reserved_mib,
-                    "vms": node.vms,
-                    "version": node.version or None,
-                    "incarnation": node.incarnation or None,
-                    "heard_ms": node.heard_ms if node.heard_ms >= 0 else None,
-                }
-                for node in seen.nodes
-            ],
+            "nodes": [_node_json(node) for node in seen.nodes],
             "vms": [{"state": state, "count": seen.vms[state]} for state in sorted(seen.vms)],
             "as_of": as_of_json(seen.as_of),
         },
     )
+
+
+def _node_json(node: "pb.Node") -> Mapping[str, Any]:
+    has_lease = node.HasField("renewed_ms_ago")
+    return {
+        "id": node.node_id,
+        "name": node.name,
+        "address": node.address,
+        "state": node.state,
+        "role": node.role or None,
+        "mode": node.mode or None,
+        "lease_ms": node.lease_ms or None,
+        "renewed_ms_ago": node.renewed_ms_ago if has_lease else None,
+        "vcpus": node.vcpus,
+        "vcpus_reserved": node.vcpus_reserved,
+        "memory_mib": node.memory_mib,
+        "memory_reserved_mib": node.memory_reserved_mib,
+        "vms": node.vms,
+        "version": node.version or None,
+        "incarnation": node.incarnation or None,
+        "heard_ms": node.heard_ms if node.heard_ms >= 0 else None,
+        "silent": node.silent,
+    }

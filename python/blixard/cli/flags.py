@@ -94,6 +94,37 @@ def asking(command: Command) -> Command:
     )(command)
 
 
+def naming(command: Command) -> Command:
+    """For verbs that want a name typed before they act; --yes is not enough for them."""
+    return _together(
+        _option("--confirm", metavar="NAME", help="Type the name beforehand."),
+        _option("--no-input", is_flag=True, help="Never ask; refuse instead."),
+    )(command)
+
+
+def policy(command: Command) -> Command:
+    """How the cluster treats a VM when something fails."""
+    return _together(
+        click.option(
+            "--on-quorum-loss",
+            type=click.Choice(["stop", "keep"]),
+            help="When its host loses the cluster: end with the lease (stop), or go on, and never "
+            "start elsewhere by itself.",
+        ),
+        click.option(
+            "--failover",
+            type=click.Choice(["auto", "always", "never"]),
+            help="When its host is lost: start elsewhere if it has no volumes (auto), even so, or "
+            "not.",
+        ),
+        click.option(
+            "--restart-limit",
+            type=click.IntRange(0, 1000),
+            help="How often in a row it is restarted when it ends by itself (5).",
+        ),
+    )(command)
+
+
 def stale(command: Command) -> Command:
     """For verbs that read."""
     return click.option(

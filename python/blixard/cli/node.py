@@ -1,14 +1,29 @@
-"""`blixard node`: the daemon of this host, told by flags, by a file, or by both."""
+"""`blixard node`: the daemon of this host, told by flags or a file; and the verbs about nodes."""
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from blixard.cli.failure import Failure, tell
+from blixard.cli import flags
+from blixard.cli.cluster_view import show_nodes
+from blixard.cli.connect import CHANGE_MS, connected
+from blixard.cli.failure import Failure, failure, tell
+from blixard.cli.lazy import Noun, nearest
+from blixard.cli.output import emit, emit_json
+from blixard.cli.question import confirm_by_name
+from blixard.cli.terminal import Options
+from blixard.errors import Code
+from blixard.model import Fix, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from blixard.v1 import blixard_pb2 as pb
 
 
-@click.command()
+@click.group(cls=Noun, aliases={"ls": "list"}, invoke_without_command=True)
 @click.option("--config", "file", metavar="FILE", help="A TOML file; flags win over it.")
 @click.option("--id", "id_", type=int, help="This node's number, 1 to 65535.")
 @click.option("--bind", metavar="HOST:PORT", help="Where it listens (127.0.0.1:7001).")
@@ -36,15 +51,29 @@ from blixard.cli.failure import Failure, tell
     metavar="NAME VALUE",
     help="Passed to nix as --option.",
 )
+@click.option("--lease-ms", type=int, help="How long VMs run after an accepted renewal (9000).")
+@click.option("--renew-ms", type=int, help="Between two renewals (1000).")
+@click.option("--kill-ms", type=int, help="How long ending all VMs may take, 1000 at least (1000).")
+@click.option("--watchdog-ms", type=int, help="When an unpetted watchdog resets the host (6000).")
+@click.option(
+    "--watchdog-mode",
+    metavar="auto|guaranteed|best-effort",
+    help="guaranteed: refuse to start without a watchdog (auto).",
+)
 @click.pass_context
 def node(ctx: click.Context, /, file: str | None, **given: Any) -> None:
-    """Run the daemon of this host.
+    """Run the daemon of this host. With a verb: look at nodes, and say what became of them.
 
     \b
     blixard node --id 1 --bind 10.0.0.1:7001
     blixard node --id 2 --bind 10.0.0.2:7001 --peer 1:10.0.0.1:7001
     blixard node --config /etc/blixard/blixard.toml
     """
+    if ctx.invoked_subcommand is not None:
+        if file or any(_as_tables(given).values()):
+            message = f"{ctx.invoked_subcommand} takes no flags of the daemon"
+            raise failure(Code.USAGE, message, fix=f"blixard node {ctx.invoked_subcommand} --help")
+        return
     from blixard import config
 
     try:
@@ -79,6 +108,8 @@ def _as_tables(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "build_timeout_s": given["nix_build_timeout_s"],
             "options": dict(given["nix_options"]) or None,
         },
+        "lease": {key: given[key] for key in ("lease_ms", "renew_ms", "kill_ms", "watchdog_ms")},
+        "watchdog": {"mode": given["watchdog_mode"]},
     }
     return {
         table: {key: value for key, value in keys.items() if value is not None}
@@ -88,3 +119,91 @@ def _as_tables(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _absolute(path: str | None) -> str | None:
     return None if path is None else str(Path(path).absolute())
+
+
+def _complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Names of nodes for the shell; nothing, and never a message, if nobody answers."""
+    from contextlib import suppress
+
+    options = ctx.ensure_object(Options)
+    options.quiet = True
+    with suppress(Exception), connected(options, 300) as client:
+        seen = client.cluster_status(stale=True)
+        return [node.name for node in seen.nodes if node.name.startswith(incomplete)]
+    return []
+
+
+@node.command("list")
+@flags.stale
+@flags.no_headers
+@flags.shared
+@click.pass_obj
+def list_(options: Options, stale: bool) -> None:
+    """List nodes: how each is, and for how long it may run VMs without another renewal."""
+    with connected(options) as client:
+        seen = client.cluster_status(stale=stale)
+    show_nodes(seen, options)
+
+
+@node.command("confirm-down")
+@click.argument("name", shell_complete=_complete)
+@flags.naming
+@flags.request_id
+@flags.shared
+@click.pass_obj
+def confirm_down(options: Options, name: str) -> None:
+    """Confirm that a lost node is switched off, so that what it may still run can start elsewhere.
+
+    That is needed for VMs that go on when their host loses the cluster (--on-quorum-loss keep); all
+    others are started elsewhere without it. It never shortens a lease. Whoever confirms it of a
+    host that lives makes its VMs run twice.
+
+    \b
+    blixard node confirm-down node-3
+    """
+    from blixard.v1 import blixard_pb2 as pb
+
+    with connected(options, CHANGE_MS) as client:
+        found = _named(name, client.cluster_status().nodes)
+        held = [vm.name for vm in client.list_vms().vms if vm.node_id == found.node_id]
+        typed = confirm_by_name(name, _what_follows(name, held), options)
+        options.after_interrupt = "interrupted; see what became of it: blixard vm list"
+        request = pb.ConfirmNodeDownRequest(
+            node_id=found.node_id, name=typed, by=_who(), incarnation=found.incarnation
+        )
+        confirmed = client.confirm_node_down(request)
+        request_id = client.request_id
+    if options.output == "json":
+        facts = {"node": name, "index": confirmed.index, "note": confirmed.note}
+        emit_json("node_confirmed_down", {**facts, "request_id": request_id})
+    else:
+        emit(f"{name} is confirmed down; {confirmed.note}")
+
+
+def _named(name: str, nodes: "Iterable[pb.Node]") -> "pb.Node":
+    known = {node.name: node for node in nodes}
+    if name in known:
+        return known[name]
+    near = nearest(name, list(known))
+    meant = (Fix(f'did you mean "{near}"?', f"blixard node confirm-down {near}"),) if near else ()
+    fixes = (*meant, Fix("all names", "blixard node list -o name"))
+    raise Failure(Rejected(Code.NO_SUCH_NODE, f'no node named "{name}"', fixes=fixes))
+
+
+def _what_follows(name: str, held: list[str]) -> str:
+    frees = f"frees {', '.join(held)}" if held else "frees no VM"
+    return (
+        f"This {frees}. If {name} still runs one of its VMs, that VM will run twice, on two hosts, "
+        "and may destroy its data.\nMake sure that the host is switched off."
+    )
+
+
+def _who() -> str:
+    """The person, as this host knows them: the cluster keeps it on record."""
+    import getpass
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{os.uname().nodename}"[:128]

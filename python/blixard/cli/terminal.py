@@ -22,6 +22,7 @@ class Options:
     debug: bool = False
     yes: bool = False
     no_input: bool = False
+    confirm: str = ""
     wait: bool = False
     wait_timeout_ms: int = 600_000
     progress: str = "auto"

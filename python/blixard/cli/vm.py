@@ -1,6 +1,7 @@
 """`blixard vm`: the verbs of a VM's life."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -13,7 +14,14 @@ from blixard.cli.output import emit
 from blixard.cli.question import confirm
 from blixard.cli.source import create_request
 from blixard.cli.terminal import Options
-from blixard.cli.vm_view import NONE_YET, show_list, show_page, show_status_json, summary
+from blixard.cli.vm_view import (
+    NONE_YET,
+    policy_text,
+    show_list,
+    show_page,
+    show_status_json,
+    summary,
+)
 from blixard.errors import Code
 
 if TYPE_CHECKING:
@@ -59,25 +67,28 @@ def _complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[s
 @click.option("--vcpus", type=int, default=1, help="Virtual CPUs (1).")
 @click.option("--memory", "memory_mib", type=flags.memory, default="512", help="512, 2GiB (512).")
 @click.option("--stopped", is_flag=True, help="Declare it, and do not start it yet.")
+@flags.policy
 @flags.waiting
 @flags.request_id
 @flags.shared
 @click.pass_obj
 def create(
     options: Options,
+    /,
     positional: str | None,
     name: str | None,
     what: str,
     vcpus: int,
     memory_mib: int,
     stopped: bool,
+    **policy: str | int | None,
 ) -> None:
     """Declare a VM; it starts at once, unless --stopped.
 
     \b
     blixard vm create web --config github:me/infra#web --vcpus 2 --wait
     blixard vm create web --config ./microvm.nix --memory 2GiB
-    blixard vm create web --config ./result
+    blixard vm create web --config ./result --failover always
     """
     if (name is None) == (positional is None):
         raise failure(
@@ -85,6 +96,7 @@ def create(
         )
     wanted = name or positional or ""
     request = create_request(wanted, what, vcpus, memory_mib, stopped, options)
+    request.policy.CopyFrom(_policy(policy))
     change(
         [wanted],
         lambda client, _: client.create_vm(request),
@@ -92,6 +104,49 @@ def create(
         goal="stopped" if stopped else "running",
         timeout_ms=LOCK_MS if request.HasField("flake") else CHANGE_MS,
     )
+
+
+def _policy(given: Mapping[str, str | int | None]) -> "pb.Policy":
+    from blixard.v1 import blixard_pb2 as pb
+
+    return pb.Policy(
+        on_quorum_loss=cast("str | None", given["on_quorum_loss"]),
+        failover=cast("str | None", given["failover"]),
+        restart_limit=cast("int | None", given["restart_limit"]),
+    )
+
+
+@vm.command("set")
+@click.argument("name", shell_complete=_complete)
+@flags.policy
+@flags.request_id
+@flags.shared
+@click.pass_obj
+def set_(options: Options, /, name: str, **policy: str | int | None) -> None:
+    """Change how the cluster treats a VM when something fails.
+
+    --on-quorum-loss holds from the next start on, the others at once.
+
+    \b
+    blixard vm set web --failover always
+    blixard vm set web --on-quorum-loss keep --restart-limit 0
+    """
+    changed = _policy(policy)
+    if not changed.ListFields():
+        raise failure(
+            Code.USAGE,
+            "nothing is to be changed",
+            fix="give --on-quorum-loss, --failover or --restart-limit",
+        )
+
+    def send(client: "Client", name: str) -> "pb.ChangeResponse":
+        from blixard.v1 import blixard_pb2 as pb
+
+        answer = client.set_vm_policy(pb.SetVmPolicyRequest(name=name, policy=changed))
+        answer.note = answer.note or f"{name}: {policy_text(answer.vm)}"
+        return answer
+
+    change([name], send, options, goal="")
 
 
 @vm.command()

@@ -36,6 +36,9 @@ _WIDE_COLUMNS: Final = (
     *_COLUMNS[:-1],
     Column("WANTED", priority=2),
     Column("EPOCH", priority=1, right=True),
+    Column("FAILOVER", priority=1),
+    Column("STANDBY", priority=1),
+    Column("RESTARTS", priority=1, right=True),
     Column("SOURCE", priority=1),
     _COLUMNS[-1],
 )
@@ -84,8 +87,51 @@ def _row(vm: "pb.Vm", now: int, *, wide: bool) -> list[str]:
     since = age(vm.since_ms, now)
     row = [vm.name, vm.state, vm.node or "-", str(vm.vcpus), memory(vm.memory_mib), since]
     if wide:
-        row += [vm.wanted, str(vm.epoch or "-"), source_text(vm.source)]
-    return [*row, first_line(vm.reason.text)]
+        failover, standby = vm.policy.failover or "-", _standby(vm) or "-"
+        row += [vm.wanted, str(vm.epoch or "-"), failover, standby, str(vm.restarts)]
+        row.append(source_text(vm.source))
+    return [*row, _note(vm)]
+
+
+def _note(vm: "pb.Vm") -> str:
+    """What a person should know about it at a glance."""
+    if vm.remark:
+        return first_line(vm.remark)
+    if vm.state == "running" and vm.tied_to:
+        return f"tied to {vm.tied_to}: {first_line(vm.tie)}"
+    return first_line(vm.reason.text)
+
+
+def _standby(vm: "pb.Vm") -> str:
+    return f"{vm.standby}, {vm.standby_readiness}" if vm.standby else ""
+
+
+def policy_text(vm: "pb.Vm") -> str:
+    """A VM's policy in one line."""
+    policy = vm.policy
+    return (
+        f"failover {policy.failover}, on quorum loss {policy.on_quorum_loss}, "
+        f"at most {count(policy.restart_limit, 'restart')} in a row"
+    )
+
+
+def _failover(vm: "pb.Vm") -> str:
+    """Whether another host would start it, and if not, why."""
+    if vm.keeps:
+        confirm = f"blixard node confirm-down {vm.node}"
+        why = f"goes on without {vm.node}, so elsewhere only after: {confirm}"
+    elif vm.tied_to:
+        why = f"tied to {vm.tied_to}: {vm.tie}"
+    else:
+        why = f"no, {vm.tie}" if vm.tie else "may run on any node"
+    return f"{vm.policy.failover}; {why}" if vm.policy.failover else ""
+
+
+def _on_quorum_loss(vm: "pb.Vm") -> str:
+    wanted = vm.policy.on_quorum_loss
+    if vm.node and wanted and (wanted == "keep") != vm.keeps:
+        return f"{wanted} from the next start on; until then {'keep' if vm.keeps else 'stop'}"
+    return wanted
 
 
 def first_line(text: str) -> str:
@@ -100,15 +146,22 @@ def show_page(vm: "pb.Vm", as_of: "pb.AsOf") -> None:
     emit(f"{vm.name}: {vm.state}{where}")
     since = f"{clock_time(vm.since_ms, now)} ({span(now - vm.since_ms)})"
     reason, *log = harmless(vm.reason.text).split("\n")
+    mode = f", mode {vm.mode}" if vm.mode else ""
+    placed = f"{vm.node}, epoch {vm.epoch}{mode}" if vm.node else "on no node"
     facts = [
         ("Since", f"{since}, wanted: {vm.wanted}"),
         ("Reason", reason),
         *(("", f"| {line}") for line in log),
-        ("Placed", f"{vm.node}, epoch {vm.epoch}" if vm.node else "on no node"),
+        ("Remark", vm.remark),
+        ("Placed", placed),
         ("Size", f"{count(vm.vcpus, 'vCPU')}, {memory(vm.memory_mib)}"),
         ("Source", source_text(vm.source)),
         ("Locked", vm.source.flake.nar_hash),
         ("Store", vm.store_path),
+        ("Failover", _failover(vm)),
+        ("Standby", _standby(vm)),
+        ("Cut off", _on_quorum_loss(vm)),
+        ("Restarts", f"{vm.restarts} of {vm.policy.restart_limit} in a row"),
         ("Created", clock_time(vm.created_ms, now)),
         ("As of", f"index {as_of.index}, {as_of.node}{'' if as_of.linearizable else ', stale'}"),
     ]
@@ -150,6 +203,16 @@ def as_json(vm: "pb.Vm") -> Mapping[str, Any]:
             "digest": vm.source.packed.digest if is_packed else None,
             "store_path": vm.store_path or vm.source.store.path or None,
         },
+        "on_quorum_loss": vm.policy.on_quorum_loss or None,
+        "keeps": vm.keeps,
+        "failover": vm.policy.failover or None,
+        "tied_to": vm.tied_to or None,
+        "tie": vm.tie or None,
+        "standby": {"node": vm.standby, "readiness": vm.standby_readiness} if vm.standby else None,
+        "restarts": vm.restarts,
+        "restart_limit": vm.policy.restart_limit if vm.policy.failover else None,
+        "mode": vm.mode or None,
+        "remark": vm.remark or None,
         "created_at": rfc3339(vm.created_ms),
     }
 

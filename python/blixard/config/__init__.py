@@ -6,14 +6,14 @@ refused, and all problems are told at once.
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from blixard.config.document import Document, Misconfigured, Problem, checked
 from blixard.config.keys import KEYS, Peer
 from blixard.errors import Code
-from blixard.lease import LeaseTimes
+from blixard.lease import LeaseTimes, flaws
 from blixard.model import Fix, Rejected
 
 __all__ = [
@@ -73,6 +73,9 @@ class NodeConfig:
     capacity: CapacityConfig
     nix: NixConfig
     lease: LeaseTimes = field(default_factory=LeaseTimes)
+    watchdog_mode: str = "auto"
+    """`guaranteed`: no VM without a watchdog; `best-effort`: nobody relies on one; `auto`: as it is
+    found."""
 
 
 def load(path: Path | None, flags: Mapping[str, Mapping[str, Any]]) -> NodeConfig:
@@ -96,7 +99,8 @@ def _assembled(values: Mapping[str, Mapping[str, Any]]) -> NodeConfig:
     advertise = node.get("advertise", bind)
     peers = node.get("peers", ())
     data_dir = node.get("data_dir", DATA_DIR)
-    problems = list(_contradictions(node.get("id"), advertise, peers))
+    lease = LeaseTimes(**values.get("lease", {}))
+    problems = [*_contradictions(node.get("id"), advertise, peers), *_unsafe(lease)]
     if problems:
         raise Misconfigured(problems)
     return NodeConfig(
@@ -111,6 +115,8 @@ def _assembled(values: Mapping[str, Mapping[str, Any]]) -> NodeConfig:
         log_level=node.get("log_level", "info"),
         capacity=CapacityConfig(**values.get("capacity", {})),
         nix=NixConfig(**values.get("nix", {})),
+        lease=lease,
+        watchdog_mode=values.get("watchdog", {}).get("mode", "auto"),
     )
 
 
@@ -128,6 +134,13 @@ def _contradictions(
     if advertise in [address for _, address in peers]:
         message = f'node.peers: "{advertise}" is this node itself'
         yield _problem(message, "list only the other nodes")
+
+
+def _unsafe(lease: LeaseTimes) -> Iterator[Problem]:
+    """Times that would keep no VM running, or not keep two of them apart."""
+    usual = ", ".join(f"{key} = {value}" for key, value in asdict(LeaseTimes()).items())
+    for flaw in flaws(lease):
+        yield _problem(f"lease: {flaw}", f"change these keys of [lease]; usual are {usual}")
 
 
 def _problem(message: str, remedy: str) -> Problem:

@@ -174,4 +174,14 @@ KEYS: Final[Mapping[str, Mapping[str, Key]]] = {
         "build_timeout_s": Key("--nix-build-timeout-s", _integer(1, 7 * 24 * 3600)),
         "options": Key("--nix-option", _options),
     },
+    "lease": {
+        "lease_ms": Key("--lease-ms", _integer(1_000, 600_000)),
+        "renew_ms": Key("--renew-ms", _integer(100, 60_000)),
+        # At least what the fence was measured for.
+        "kill_ms": Key("--kill-ms", _integer(1_000, 60_000)),
+        "watchdog_ms": Key("--watchdog-ms", _integer(1_000, 600_000)),
+    },
+    "watchdog": {
+        "mode": Key("--watchdog-mode", _one_of("auto", "guaranteed", "best-effort")),
+    },
 }

@@ -109,8 +109,18 @@ class Source(_message.Message):
     store: StoreSource
     def __init__(self, flake: _Optional[_Union[FlakeSource, _Mapping]] = ..., packed: _Optional[_Union[PackedSource, _Mapping]] = ..., store: _Optional[_Union[StoreSource, _Mapping]] = ...) -> None: ...
 
+class Policy(_message.Message):
+    __slots__ = ("on_quorum_loss", "failover", "restart_limit")
+    ON_QUORUM_LOSS_FIELD_NUMBER: _ClassVar[int]
+    FAILOVER_FIELD_NUMBER: _ClassVar[int]
+    RESTART_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    on_quorum_loss: str
+    failover: str
+    restart_limit: int
+    def __init__(self, on_quorum_loss: _Optional[str] = ..., failover: _Optional[str] = ..., restart_limit: _Optional[int] = ...) -> None: ...
+
 class CreateVmRequest(_message.Message):
-    __slots__ = ("request_id", "name", "flake", "packed", "store", "vcpus", "memory_mib", "stopped")
+    __slots__ = ("request_id", "name", "flake", "packed", "store", "vcpus", "memory_mib", "stopped", "policy")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     FLAKE_FIELD_NUMBER: _ClassVar[int]
@@ -119,6 +129,7 @@ class CreateVmRequest(_message.Message):
     VCPUS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
     STOPPED_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     request_id: RequestId
     name: str
     flake: FlakeReference
@@ -127,7 +138,8 @@ class CreateVmRequest(_message.Message):
     vcpus: int
     memory_mib: int
     stopped: bool
-    def __init__(self, request_id: _Optional[_Union[RequestId, _Mapping]] = ..., name: _Optional[str] = ..., flake: _Optional[_Union[FlakeReference, _Mapping]] = ..., packed: _Optional[_Union[PackedArchive, _Mapping]] = ..., store: _Optional[_Union[StoreSource, _Mapping]] = ..., vcpus: _Optional[int] = ..., memory_mib: _Optional[int] = ..., stopped: bool = ...) -> None: ...
+    policy: Policy
+    def __init__(self, request_id: _Optional[_Union[RequestId, _Mapping]] = ..., name: _Optional[str] = ..., flake: _Optional[_Union[FlakeReference, _Mapping]] = ..., packed: _Optional[_Union[PackedArchive, _Mapping]] = ..., store: _Optional[_Union[StoreSource, _Mapping]] = ..., vcpus: _Optional[int] = ..., memory_mib: _Optional[int] = ..., stopped: bool = ..., policy: _Optional[_Union[Policy, _Mapping]] = ...) -> None: ...
 
 class FlakeReference(_message.Message):
     __slots__ = ("url", "attribute")
@@ -189,6 +201,16 @@ class DeleteVmRequest(_message.Message):
     kill: bool
     def __init__(self, request_id: _Optional[_Union[RequestId, _Mapping]] = ..., name: _Optional[str] = ..., grace_ms: _Optional[int] = ..., kill: bool = ...) -> None: ...
 
+class SetVmPolicyRequest(_message.Message):
+    __slots__ = ("request_id", "name", "policy")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    request_id: RequestId
+    name: str
+    policy: Policy
+    def __init__(self, request_id: _Optional[_Union[RequestId, _Mapping]] = ..., name: _Optional[str] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ...) -> None: ...
+
 class Reason(_message.Message):
     __slots__ = ("code", "text")
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -198,7 +220,7 @@ class Reason(_message.Message):
     def __init__(self, code: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Vm(_message.Message):
-    __slots__ = ("name", "uid", "wanted", "state", "reason", "node", "node_id", "epoch", "since_ms", "created_ms", "vcpus", "memory_mib", "source", "store_path")
+    __slots__ = ("name", "uid", "wanted", "state", "reason", "node", "node_id", "epoch", "since_ms", "created_ms", "vcpus", "memory_mib", "source", "store_path", "policy", "keeps", "restarts", "standby", "standby_readiness", "mode", "tie", "tied_to", "remark")
     NAME_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     WANTED_FIELD_NUMBER: _ClassVar[int]
@@ -213,6 +235,15 @@ class Vm(_message.Message):
     MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     STORE_PATH_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    KEEPS_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    STANDBY_FIELD_NUMBER: _ClassVar[int]
+    STANDBY_READINESS_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    TIE_FIELD_NUMBER: _ClassVar[int]
+    TIED_TO_FIELD_NUMBER: _ClassVar[int]
+    REMARK_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: int
     wanted: str
@@ -227,7 +258,16 @@ class Vm(_message.Message):
     memory_mib: int
     source: Source
     store_path: str
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[int] = ..., wanted: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[_Union[Reason, _Mapping]] = ..., node: _Optional[str] = ..., node_id: _Optional[int] = ..., epoch: _Optional[int] = ..., since_ms: _Optional[int] = ..., created_ms: _Optional[int] = ..., vcpus: _Optional[int] = ..., memory_mib: _Optional[int] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., store_path: _Optional[str] = ...) -> None: ...
+    policy: Policy
+    keeps: bool
+    restarts: int
+    standby: str
+    standby_readiness: str
+    mode: str
+    tie: str
+    tied_to: str
+    remark: str
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[int] = ..., wanted: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[_Union[Reason, _Mapping]] = ..., node: _Optional[str] = ..., node_id: _Optional[int] = ..., epoch: _Optional[int] = ..., since_ms: _Optional[int] = ..., created_ms: _Optional[int] = ..., vcpus: _Optional[int] = ..., memory_mib: _Optional[int] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., store_path: _Optional[str] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., keeps: bool = ..., restarts: _Optional[int] = ..., standby: _Optional[str] = ..., standby_readiness: _Optional[str] = ..., mode: _Optional[str] = ..., tie: _Optional[str] = ..., tied_to: _Optional[str] = ..., remark: _Optional[str] = ...) -> None: ...
 
 class ListVmsRequest(_message.Message):
     __slots__ = ("stale",)
@@ -355,6 +395,28 @@ class LeaveClusterResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class ConfirmNodeDownRequest(_message.Message):
+    __slots__ = ("request_id", "node_id", "name", "by", "incarnation")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    request_id: RequestId
+    node_id: int
+    name: str
+    by: str
+    incarnation: int
+    def __init__(self, request_id: _Optional[_Union[RequestId, _Mapping]] = ..., node_id: _Optional[int] = ..., name: _Optional[str] = ..., by: _Optional[str] = ..., incarnation: _Optional[int] = ...) -> None: ...
+
+class ConfirmNodeDownResponse(_message.Message):
+    __slots__ = ("index", "note")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    note: str
+    def __init__(self, index: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
+
 class SubmitReportRequest(_message.Message):
     __slots__ = ("node_id", "entry")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -370,7 +432,7 @@ class SubmitReportResponse(_message.Message):
     def __init__(self, outcome: _Optional[bytes] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("node_id", "name", "address", "state", "role", "vcpus", "memory_mib", "vcpus_reserved", "memory_reserved_mib", "vms", "version", "incarnation", "heard_ms")
+    __slots__ = ("node_id", "name", "address", "state", "role", "vcpus", "memory_mib", "vcpus_reserved", "memory_reserved_mib", "vms", "version", "incarnation", "heard_ms", "silent", "mode", "lease_ms", "renewed_ms_ago")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -384,6 +446,10 @@ class Node(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     HEARD_MS_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    LEASE_MS_FIELD_NUMBER: _ClassVar[int]
+    RENEWED_MS_AGO_FIELD_NUMBER: _ClassVar[int]
     node_id: int
     name: str
     address: str
@@ -397,7 +463,11 @@ class Node(_message.Message):
     version: str
     incarnation: int
     heard_ms: int
-    def __init__(self, node_id: _Optional[int] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., state: _Optional[str] = ..., role: _Optional[str] = ..., vcpus: _Optional[int] = ..., memory_mib: _Optional[int] = ..., vcpus_reserved: _Optional[int] = ..., memory_reserved_mib: _Optional[int] = ..., vms: _Optional[int] = ..., version: _Optional[str] = ..., incarnation: _Optional[int] = ..., heard_ms: _Optional[int] = ...) -> None: ...
+    silent: bool
+    mode: str
+    lease_ms: int
+    renewed_ms_ago: int
+    def __init__(self, node_id: _Optional[int] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., state: _Optional[str] = ..., role: _Optional[str] = ..., vcpus: _Optional[int] = ..., memory_mib: _Optional[int] = ..., vcpus_reserved: _Optional[int] = ..., memory_reserved_mib: _Optional[int] = ..., vms: _Optional[int] = ..., version: _Optional[str] = ..., incarnation: _Optional[int] = ..., heard_ms: _Optional[int] = ..., silent: bool = ..., mode: _Optional[str] = ..., lease_ms: _Optional[int] = ..., renewed_ms_ago: _Optional[int] = ...) -> None: ...
 
 class GetClusterStatusRequest(_message.Message):
     __slots__ = ("stale",)

@@ -128,6 +128,11 @@ class ClusterServiceStub(object):
                 request_serializer=blixard_dot_v1_dot_blixard__pb2.LeaveClusterRequest.SerializeToString,
                 response_deserializer=blixard_dot_v1_dot_blixard__pb2.LeaveClusterResponse.FromString,
                 _registered_method=True)
+        self.ConfirmNodeDown = channel.unary_unary(
+                '/blixard.v1.ClusterService/ConfirmNodeDown',
+                request_serializer=blixard_dot_v1_dot_blixard__pb2.ConfirmNodeDownRequest.SerializeToString,
+                response_deserializer=blixard_dot_v1_dot_blixard__pb2.ConfirmNodeDownResponse.FromString,
+                _registered_method=True)
         self.SendRaftMessage = channel.stream_unary(
                 '/blixard.v1.ClusterService/SendRaftMessage',
                 request_serializer=blixard_dot_v1_dot_raft__pb2.RaftEnvelope.SerializeToString,
@@ -178,6 +183,11 @@ class ClusterServiceStub(object):
                 request_serializer=blixard_dot_v1_dot_blixard__pb2.DeleteVmRequest.SerializeToString,
                 response_deserializer=blixard_dot_v1_dot_blixard__pb2.ChangeResponse.FromString,
                 _registered_method=True)
+        self.SetVmPolicy = channel.unary_unary(
+                '/blixard.v1.ClusterService/SetVmPolicy',
+                request_serializer=blixard_dot_v1_dot_blixard__pb2.SetVmPolicyRequest.SerializeToString,
+                response_deserializer=blixard_dot_v1_dot_blixard__pb2.ChangeResponse.FromString,
+                _registered_method=True)
         self.ListVms = channel.unary_unary(
                 '/blixard.v1.ClusterService/ListVms',
                 request_serializer=blixard_dot_v1_dot_blixard__pb2.ListVmsRequest.SerializeToString,
@@ -215,6 +225,13 @@ class ClusterServiceServicer(object):
 
     def LeaveCluster(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmNodeDown(self, request, context):
+        """An operator's word that a lost node runs nothing any more. It never shortens a lease.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -283,6 +300,12 @@ class ClusterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetVmPolicy(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListVms(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -317,6 +340,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.LeaveCluster,
                     request_deserializer=blixard_dot_v1_dot_blixard__pb2.LeaveClusterRequest.FromString,
                     response_serializer=blixard_dot_v1_dot_blixard__pb2.LeaveClusterResponse.SerializeToString,
+            ),
+            'ConfirmNodeDown': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmNodeDown,
+                    request_deserializer=blixard_dot_v1_dot_blixard__pb2.ConfirmNodeDownRequest.FromString,
+                    response_serializer=blixard_dot_v1_dot_blixard__pb2.ConfirmNodeDownResponse.SerializeToString,
             ),
             'SendRaftMessage': grpc.stream_unary_rpc_method_handler(
                     servicer.SendRaftMessage,
@@ -366,6 +394,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
             'DeleteVm': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteVm,
                     request_deserializer=blixard_dot_v1_dot_blixard__pb2.DeleteVmRequest.FromString,
+                    response_serializer=blixard_dot_v1_dot_blixard__pb2.ChangeResponse.SerializeToString,
+            ),
+            'SetVmPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetVmPolicy,
+                    request_deserializer=blixard_dot_v1_dot_blixard__pb2.SetVmPolicyRequest.FromString,
                     response_serializer=blixard_dot_v1_dot_blixard__pb2.ChangeResponse.SerializeToString,
             ),
             'ListVms': grpc.unary_unary_rpc_method_handler(
@@ -487,6 +520,33 @@ class ClusterService(object):
             '/blixard.v1.ClusterService/LeaveCluster',
             blixard_dot_v1_dot_blixard__pb2.LeaveClusterRequest.SerializeToString,
             blixard_dot_v1_dot_blixard__pb2.LeaveClusterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmNodeDown(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blixard.v1.ClusterService/ConfirmNodeDown',
+            blixard_dot_v1_dot_blixard__pb2.ConfirmNodeDownRequest.SerializeToString,
+            blixard_dot_v1_dot_blixard__pb2.ConfirmNodeDownResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -756,6 +816,33 @@ class ClusterService(object):
             target,
             '/blixard.v1.ClusterService/DeleteVm',
             blixard_dot_v1_dot_blixard__pb2.DeleteVmRequest.SerializeToString,
+            blixard_dot_v1_dot_blixard__pb2.ChangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetVmPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blixard.v1.ClusterService/SetVmPolicy',
+            blixard_dot_v1_dot_blixard__pb2.SetVmPolicyRequest.SerializeToString,
             blixard_dot_v1_dot_blixard__pb2.ChangeResponse.FromString,
             options,
             channel_credentials,

@@ -5,14 +5,17 @@ What depends on the cluster's state is not checked here; the law (`machine`) doe
 
 import re
 from hashlib import sha256
-from typing import Final
+from typing import Final, Literal, TypeVar
 
 from blixard.errors import Code
 from blixard.model import (
     DEFAULT_GRACE_MS,
     MAX_SOURCE_BYTES,
+    Failover,
     Fix,
+    OnQuorumLoss,
     PackedSource,
+    Policy,
     Rejected,
     RequestId,
     StoreSource,
@@ -24,6 +27,10 @@ MAX_VCPUS: Final = 1024
 MAX_MEMORY_MIB: Final = 16 * 1024 * 1024
 MIN_MEMORY_MIB: Final = 16
 MAX_GRACE_MS: Final = 3_600_000
+MAX_RESTARTS: Final = 1_000
+MAX_SPEAKER: Final = 128
+
+Choice = TypeVar("Choice", OnQuorumLoss, Failover)
 
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_'.-]{0,127}")
@@ -108,6 +115,51 @@ def grace_ms(request: pb.StopVmRequest | pb.RestartVmRequest | pb.DeleteVmReques
     if request.grace_ms > MAX_GRACE_MS:
         raise bad(f"grace_ms: {request.grace_ms} is out of range", f"{MAX_GRACE_MS} ms is the most")
     return request.grace_ms
+
+
+def policy(message: pb.Policy, present: Policy) -> Policy:
+    """A VM's policy: what is absent stays as it is at present."""
+    return Policy(
+        on_quorum_loss=_choice("on_quorum_loss", message, OnQuorumLoss, present.on_quorum_loss),
+        failover=_choice("failover", message, Failover, present.failover),
+        restart_limit=_restart_limit(message, present.restart_limit),
+    )
+
+
+def _choice(
+    field: Literal["on_quorum_loss", "failover"],
+    message: pb.Policy,
+    kind: type[Choice],
+    present: Choice,
+) -> Choice:
+    if not message.HasField(field):
+        return present
+    word = getattr(message, field)
+    try:
+        return kind(word)
+    except ValueError as unknown:
+        known = ", ".join(one.value for one in kind)
+        raise bad(f'{field}: "{word[:80]}" is not known', f"write one of: {known}") from unknown
+
+
+def _restart_limit(message: pb.Policy, present: int) -> int:
+    if not message.HasField("restart_limit"):
+        return present
+    if message.restart_limit > MAX_RESTARTS:
+        raise bad(
+            f"restart_limit: {message.restart_limit} is out of range",
+            f"choose 0 to {MAX_RESTARTS}; with 0 it is never restarted by itself",
+        )
+    return message.restart_limit
+
+
+def speaker(name: str) -> str:
+    """Who says something that is put on record."""
+    if not 1 <= len(name) <= MAX_SPEAKER or not name.isprintable():
+        raise bad(
+            f"by: {name[:80]!a} names nobody", f"say who you are, in 1 to {MAX_SPEAKER} characters"
+        )
+    return name
 
 
 def request_id(message: pb.RequestId) -> RequestId | None:

@@ -40,7 +40,9 @@ _Change = (
     | pb.StopVmRequest
     | pb.RestartVmRequest
     | pb.DeleteVmRequest
+    | pb.SetVmPolicyRequest
     | pb.LeaveClusterRequest
+    | pb.ConfirmNodeDownRequest
 )
 
 
@@ -79,6 +81,10 @@ START_VM: Final = Call("ClusterService/StartVm", pb.ChangeResponse, changes=True
 STOP_VM: Final = Call("ClusterService/StopVm", pb.ChangeResponse, changes=True)
 RESTART_VM: Final = Call("ClusterService/RestartVm", pb.ChangeResponse, changes=True)
 DELETE_VM: Final = Call("ClusterService/DeleteVm", pb.ChangeResponse, changes=True)
+SET_VM_POLICY: Final = Call("ClusterService/SetVmPolicy", pb.ChangeResponse, changes=True)
+CONFIRM_NODE_DOWN: Final = Call(
+    "ClusterService/ConfirmNodeDown", pb.ConfirmNodeDownResponse, changes=True
+)
 LEAVE: Final = Call(
     "ClusterService/LeaveCluster", pb.LeaveClusterResponse, changes=True, patient=True
 )
@@ -166,6 +172,12 @@ class Client:
 
     def delete_vm(self, request: pb.DeleteVmRequest) -> pb.ChangeResponse:
         return self._change(DELETE_VM, request)
+
+    def set_vm_policy(self, request: pb.SetVmPolicyRequest) -> pb.ChangeResponse:
+        return self._change(SET_VM_POLICY, request)
+
+    def confirm_node_down(self, request: pb.ConfirmNodeDownRequest) -> pb.ConfirmNodeDownResponse:
+        return self._change(CONFIRM_NODE_DOWN, request)
 
     def leave_cluster(self, request: pb.LeaveClusterRequest) -> pb.LeaveClusterResponse:
         return self._change(LEAVE, request)

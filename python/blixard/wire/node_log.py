@@ -16,7 +16,8 @@ from blixard.model import (
     Rejected,
     RequestId,
 )
-from blixard.ports import Log, Unavailable
+from blixard.ports import Clock, Log, Unavailable
+from blixard.wire.lease_watch import LeaseWatch
 from blixard.wire.status import Refused
 
 LOOK_EVERY_S: Final = 0.2
@@ -25,8 +26,9 @@ LOOK_EVERY_S: Final = 0.2
 class NodeLog:
     """Access to this node's log, once the node belongs to a cluster."""
 
-    def __init__(self, node_id: int) -> None:
+    def __init__(self, node_id: int, clock: Clock) -> None:
         self.node_id = node_id
+        self.leases = LeaseWatch(clock)
         self._log: Log | None = None
         self._changed = asyncio.Event()
 

@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 import grpc
 
 from blixard import codec
-from blixard.commands import AddNode, NodeCommand, RemoveNode, speaker
+from blixard.commands import AddNode, ConfirmDown, NodeCommand, RemoveNode, speaker
 from blixard.errors import Code
 from blixard.model import (
     Fix,
@@ -155,6 +155,28 @@ class PeerCalls:
             )
 
     @answers
+    async def ConfirmNodeDown(
+        self, request: pb.ConfirmNodeDownRequest, context: Context
+    ) -> pb.ConfirmNodeDownResponse:
+        """Free what a lost node may still run. Its name must be that of its id: a slip would let a
+        VM run twice."""
+        node_id = checks.node_id(request.node_id)
+        by = checks.speaker(request.by)
+        if request.name != f"node-{node_id}":
+            raise Refused(
+                Rejected(
+                    Code.DECLINED,
+                    f'"{request.name[:80]}" is not the name of node-{node_id}; nothing was changed',
+                    fixes=(Fix("look which node it is", "blixard node list"),),
+                )
+            )
+        request_id = checks.request_id(request.request_id)
+        accepted = await self._node.change(
+            ConfirmDown(node_id, request.incarnation, by), request_id
+        )
+        return pb.ConfirmNodeDownResponse(index=accepted.index, note=accepted.note)
+
+    @answers
     async def SubmitReport(
         self, request: pb.SubmitReportRequest, context: Context
     ) -> pb.SubmitReportResponse:
@@ -183,7 +205,11 @@ class PeerCalls:
         self, request: pb.GetClusterStatusRequest, context: Context
     ) -> pb.GetClusterStatusResponse:
         log = await self._node.read(stale=request.stale)
-        return view.cluster_status(log.cluster(), log.status(), linearizable=not request.stale)
+        cluster = log.cluster()
+        renewed_ms_ago = self._node.leases.renewed_ms_ago(cluster)
+        return view.cluster_status(
+            cluster, log.status(), renewed_ms_ago, linearizable=not request.stale
+        )
 
     @answers
     async def HealthCheck(

@@ -1,8 +1,8 @@
 """Calls that a node makes to its peers outside consensus."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final
 
 import grpc
 
@@ -18,6 +18,12 @@ JOIN_TIMEOUT_S: Final = 15.0
 REPORT_TIMEOUT_S: Final = 10.0
 MAX_HOPS: Final = 3
 AT_ONCE: Final = (
+    # Peers are reached directly, whatever proxy the environment names for the web.
+    ("grpc.enable_http_proxy", 0),
+    # A leader that vanished, and came back at once, is noticed before the kernel would.
+    ("grpc.keepalive_time_ms", 2_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -84,30 +90,51 @@ class Reporter:
 
     def carry(self, address: str, entry: bytes, done: Done) -> None:
         """Submit an entry to the leader at `address`, beside the loop; `done` is told what came of
-        it. Implements `raft.replica.Forward`."""
-        task = asyncio.create_task(self._submit(address, entry, done))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        it, exactly once, but not after `close`. Implements `raft.replica.Forward`."""
+        self._begin(self._submit(self._connected(address), address, entry, done))
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connection, and of what is under way."""
+        under_way = list(self._under_way)
+        for task in under_way:
+            task.cancel()
+        if under_way:
+            await asyncio.wait(under_way)
         if self._channel is not None:
             await self._channel.close()
 
-    async def _submit(self, address: str, entry: bytes, done: Done) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _submit(
+        self, channel: grpc.aio.Channel, address: str, entry: bytes, done: Done
+    ) -> None:
         request = pb.SubmitReportRequest(node_id=self._node_id, entry=entry)
         try:
-            stub = rpc.ClusterServiceStub(await self._connected(address))
-            answer = await stub.SubmitReport(request, timeout=REPORT_TIMEOUT_S)
+            call = rpc.ClusterServiceStub(channel).SubmitReport(request, timeout=REPORT_TIMEOUT_S)
+        except grpc.aio.UsageError:
+            done(Unavailable(f"the leader is no longer at {address}"))
+            return
+        try:
+            # Not the call itself: with its channel it is cancelled, and that looks as if this were.
+            if await call.code() is not grpc.StatusCode.OK:
+                details = await call.details()
+                done(Unavailable(f"the leader at {address} did not decide: {details}"))
+                return
+            answer = await call
             done(codec.decode_outcome(answer.outcome))
-        except grpc.aio.AioRpcError as failed:
-            done(Unavailable(f"the leader at {address} did not decide: {failed.details()}"))
         except codec.DecodeError as error:
             done(Unavailable(f"the leader at {address} answers what is not understood: {error}"))
+        finally:
+            call.cancel()
 
-    async def _connected(self, address: str) -> grpc.aio.Channel:
+    def _connected(self, address: str) -> grpc.aio.Channel:
+        """The channel to the leader. One to an earlier leader is closed, and calls on it end."""
         if self._channel is None or self._address != address:
-            await self.close()
+            if self._channel is not None:
+                self._begin(self._channel.close())
             self._address = address
             self._channel = grpc.aio.insecure_channel(address, options=AT_ONCE)
         return self._channel

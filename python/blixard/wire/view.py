@@ -1,6 +1,7 @@
 """The state as clients see it: the log's word, and what the answering node knows beyond it."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 from blixard.machine.placements import free_capacity
@@ -17,9 +18,8 @@ from blixard.model import (
 from blixard.ports import LogStatus
 from blixard.v1 import blixard_pb2 as pb
 
-UNREACHABLE: Final = "unreachable"
-SILENT: Final = "silent"
-UNKNOWN: Final = "unknown"
+MODES: Final = {True: "guaranteed", False: "best-effort"}
+"""By `Node.guaranteed`."""
 
 
 def as_of(status: LogStatus, *, linearizable: bool) -> pb.AsOf:
@@ -32,23 +32,15 @@ def as_of(status: LogStatus, *, linearizable: bool) -> pb.AsOf:
     )
 
 
-def vm(status: LogStatus, vm: Vm) -> pb.Vm:
-    """One VM. The leader adds what the log cannot know: that its host no longer answers."""
-    state, reason = vm.state.value, pb.Reason(code=vm.reason.code, text=vm.reason.text)
-    holder = vm.holder
-    if holder is not None and status.is_leader and not status.hears(holder.node_id):
-        reason = pb.Reason(
-            code="host-silent",
-            text=f"node-{holder.node_id} does not answer; it was last known {state} there, "
-            "and is started nowhere else while that host may run it",
-        )
-        state = UNREACHABLE
+def vm(cluster: Cluster, status: LogStatus, vm: Vm) -> pb.Vm:
+    """One VM, as the log has it, and what the leader sees beyond that in its remark."""
+    holder, standby = vm.holder, vm.standby
     return pb.Vm(
         name=vm.name,
         uid=vm.uid,
         wanted=vm.wanted.value,
-        state=state,
-        reason=reason,
+        state=vm.state.value,
+        reason=pb.Reason(code=vm.reason.code, text=vm.reason.text),
         node=f"node-{holder.node_id}" if holder is not None else "",
         node_id=holder.node_id if holder is not None else 0,
         epoch=holder.epoch if holder is not None else 0,
@@ -58,23 +50,50 @@ def vm(status: LogStatus, vm: Vm) -> pb.Vm:
         memory_mib=vm.spec.memory_mib,
         source=_source(vm.spec.source),
         store_path=vm.runner or "",
+        policy=pb.Policy(
+            on_quorum_loss=vm.policy.on_quorum_loss.value,
+            failover=vm.policy.failover.value,
+            restart_limit=vm.policy.restart_limit,
+        ),
+        keeps=vm.keeps and holder is not None,
+        restarts=vm.failures,
+        standby=f"node-{standby.node_id}" if standby is not None else "",
+        standby_readiness=standby.readiness.value if standby is not None else "",
+        mode=MODES[cluster.nodes[holder.node_id].guaranteed] if holder is not None else "",
+        tie=vm.tie,
+        tied_to=f"node-{vm.tied_to}" if vm.tied_to is not None else "",
+        remark=_remark(cluster, status, vm),
     )
+
+
+def _remark(cluster: Cluster, status: LogStatus, vm: Vm) -> str:
+    """A host that is silent may be well, or lost: for the log it is lost when its lease is over."""
+    holder = vm.holder
+    if holder is None or not status.is_leader or status.hears(holder.node_id):
+        return ""
+    node = cluster.nodes[holder.node_id]
+    if node.is_down:
+        return ""
+    return f"{node.name} does not answer; it is down if its lease ends"
 
 
 def vms(cluster: Cluster, status: LogStatus) -> list[pb.Vm]:
     """All VMs, by name."""
-    return [vm(status, cluster.vms[name]) for name in sorted(cluster.vms)]
+    return [vm(cluster, status, cluster.vms[name]) for name in sorted(cluster.vms)]
 
 
 def cluster_status(
-    cluster: Cluster, status: LogStatus, *, linearizable: bool
+    cluster: Cluster, status: LogStatus, renewed_ms_ago: Mapping[int, int], *, linearizable: bool
 ) -> pb.GetClusterStatusResponse:
-    """The cluster at a glance."""
-    states = Counter(view.state for view in vms(cluster, status))
+    """The cluster at a glance. `renewed_ms_ago` is for the nodes that have a lease."""
+    states = Counter(vm.state.value for vm in cluster.vms.values())
     return pb.GetClusterStatusResponse(
         cluster_id=status.cluster_id,
         leader_id=status.leader_id or 0,
-        nodes=[_node(cluster, status, cluster.nodes[node_id]) for node_id in sorted(cluster.nodes)],
+        nodes=[
+            _node(cluster, status, cluster.nodes[node_id], renewed_ms_ago.get(node_id))
+            for node_id in sorted(cluster.nodes)
+        ],
         term=status.term,
         commit_index=status.commit_index,
         vms=dict(sorted(states.items())),
@@ -83,7 +102,7 @@ def cluster_status(
     )
 
 
-def _node(cluster: Cluster, status: LogStatus, node: Node) -> pb.Node:
+def _node(cluster: Cluster, status: LogStatus, node: Node, renewed_ms_ago: int | None) -> pb.Node:
     free = free_capacity(cluster, node.node_id)
     held = [
         vm
@@ -95,7 +114,7 @@ def _node(cluster: Cluster, status: LogStatus, node: Node) -> pb.Node:
         node_id=node.node_id,
         name=node.name,
         address=node.address,
-        state=_node_state(status, node),
+        state=_node_state(node),
         role=_role(status, node),
         vcpus=node.capacity.vcpus,
         memory_mib=node.capacity.memory_mib,
@@ -105,15 +124,20 @@ def _node(cluster: Cluster, status: LogStatus, node: Node) -> pb.Node:
         version=node.version,
         incarnation=node.incarnation,
         heard_ms=heard_ms,
+        silent=status.is_leader and not status.hears(node.node_id),
+        mode=MODES[node.guaranteed],
+        lease_ms=node.lease_ms,
+        renewed_ms_ago=renewed_ms_ago,
     )
 
 
-def _node_state(status: LogStatus, node: Node) -> str:
+def _node_state(node: Node) -> str:
+    """What the log says of it, whether it answers or not."""
     if node.membership is not Membership.MEMBER:
         return node.membership.value
-    if not status.hears(node.node_id):
-        return SILENT if status.is_leader else UNKNOWN
-    return "ready" if node.incarnation > 0 else Membership.JOINING.value
+    if node.incarnation == 0:
+        return Membership.JOINING.value
+    return "down" if node.is_down else "up"
 
 
 def _role(status: LogStatus, node: Node) -> str:

@@ -1,5 +1,6 @@
 """The calls about VMs, and the sessions that make repeating them safe."""
 
+import asyncio
 import secrets
 from typing import Any
 
@@ -10,11 +11,13 @@ from blixard.commands import (
     CreateVm,
     DeleteVm,
     RestartVm,
+    SetPolicy,
     StartVm,
     StopVm,
 )
 from blixard.machine.vms import no_such_vm
 from blixard.model import (
+    Policy,
     RequestId,
     Source,
     VmSpec,
@@ -35,6 +38,7 @@ class VmCalls:
     def __init__(self, node: NodeLog, locker: Locker) -> None:
         self._node = node
         self._locker = locker
+        self._one_policy = asyncio.Lock()
 
     @answers
     async def OpenSession(
@@ -49,6 +53,7 @@ class VmCalls:
         """Declare a VM. A flake reference is locked here, so that every host builds the same."""
         name = checks.vm_name(request.name)
         vcpus, memory_mib = checks.resources(request.vcpus, request.memory_mib)
+        policy = checks.policy(request.policy, Policy())
         request_id = checks.request_id(request.request_id)
         self._node.leader_only()
         source, content = await self._source(request)
@@ -57,6 +62,7 @@ class VmCalls:
             spec=VmSpec(source, vcpus, memory_mib),
             wanted=Wanted.STOPPED if request.stopped else Wanted.RUNNING,
             content=content,
+            policy=policy,
         )
         return await self._change(name, command, request_id)
 
@@ -98,13 +104,33 @@ class VmCalls:
         command = DeleteVm(name, checks.grace_ms(request), request.kill)
         return await self._change(name, command, checks.request_id(request.request_id))
 
+    @answers
+    async def SetVmPolicy(
+        self, request: pb.SetVmPolicyRequest, context: Context
+    ) -> pb.ChangeResponse:
+        """Change parts of a policy. One at a time: each begins from what the last one made."""
+        name = checks.vm_name(request.name)
+        request_id = checks.request_id(request.request_id)
+        changed = checks.policy(request.policy, Policy())
+        if not request.policy.ListFields():
+            raise checks.bad(
+                "policy: nothing is to be changed",
+                "say on_quorum_loss, failover or restart_limit",
+            )
+        async with self._one_policy:
+            log = await self._node.read(stale=False)
+            vm = log.cluster().vms.get(name)
+            if vm is not None:
+                changed = checks.policy(request.policy, vm.policy)
+            return await self._change(name, SetPolicy(name, changed), request_id)
+
     async def _change(
         self, name: str, command: Command, request_id: RequestId | None
     ) -> pb.ChangeResponse:
         accepted = await self._node.change(command, request_id)
         log = self._node.log
         vm = log.cluster().vms.get(name)
-        shown = view.vm(log.status(), vm) if vm is not None else None
+        shown = view.vm(log.cluster(), log.status(), vm) if vm is not None else None
         return pb.ChangeResponse(index=accepted.index, note=accepted.note, vm=shown)
 
     @answers
@@ -122,11 +148,11 @@ class VmCalls:
     ) -> pb.GetVmStatusResponse:
         name = checks.vm_name(request.name)
         log = await self._node.read(stale=request.stale)
-        status = log.status()
-        vm = log.cluster().vms.get(name)
+        cluster, status = log.cluster(), log.status()
+        vm = cluster.vms.get(name)
         if vm is None:
             raise Refused(no_such_vm(name))
         return pb.GetVmStatusResponse(
-            vm=view.vm(status, vm),
+            vm=view.vm(cluster, status, vm),
             as_of=view.as_of(status, linearizable=not request.stale),
         )
