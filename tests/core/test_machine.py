@@ -82,14 +82,17 @@ class Proposers(RuleBasedStateMachine):
         self.applied(SettleNode(2, "j2", is_member=True))
         self.applied(RegisterNode(2, "m2", "j2", "b:1", 0, CAPACITY, "1.0"))
 
-    @initialize(begin=st.sampled_from(["empty", "held", "running"]))
+    @initialize(begin=st.sampled_from(["empty", "held", "running", "lost"]))
     def begin(self, begin: str) -> None:
         if begin == "empty":
             return
         spec = VmSpec(packed(CONTENTS[0]), 2, 1024)
-        self.applied(CreateVm("web", spec, Wanted.RUNNING, CONTENTS[0]))
+        policy = Policy(OnQuorumLoss.KEEP if begin == "lost" else OnQuorumLoss.STOP)
+        self.applied(CreateVm("web", spec, Wanted.RUNNING, CONTENTS[0], policy))
         uid = self.law.index
         self.applied(PlaceVm("web", uid, 1, 1))
+        if begin == "lost":
+            self.applied(DeclareNodeDown(1, 1, 0))
         if begin == "running":
             said = Reason("active", "runs")
             self.applied(ReportVm("web", uid, 1, 1, uid + 1, 1, State.RUNNING, said))
