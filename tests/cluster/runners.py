@@ -4,6 +4,7 @@ from pathlib import Path
 
 _FLAKE = """{
   outputs = { self }: {
+    nixosConfigurations.guest.config.microvm.volumes = [ ];
     nixosConfigurations.guest.config.microvm.declaredRunner = derivation {
       name = "microvm-guest";
       system = "x86_64-linux";

@@ -24,10 +24,15 @@ def offline_nix() -> NixCommand:
     return NixCommand(options=OFFLINE)
 
 
-def flake(script: str, attribute: str = "web") -> str:
-    """The text of a flake whose runner is what `script` makes of `$out`."""
+def flake(script: str, attribute: str = "web", volumes: str | None = None) -> str:
+    """The text of a flake whose runner is what `script` makes of `$out`. `volumes` is a Nix list;
+    None leaves them out."""
+    told = (
+        f'nixosConfigurations."{attribute}".config.microvm.volumes = {volumes};' if volumes else ""
+    )
     return f"""{{
   outputs = {{ self }}: {{
+    {told}
     nixosConfigurations."{attribute}".config.microvm.declaredRunner = derivation {{
       name = "runner";
       system = "x86_64-linux";

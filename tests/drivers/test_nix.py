@@ -279,6 +279,58 @@ asyncio.run(nix.run(arguments, timeout_ms=60_000, directory=Path("{tmp_path}/fla
     await wait_until_gone(str(mark))
 
 
+# --- what it writes to --------------------------------------------------------------------------
+
+VOLUMES = '[ { image = "var.img"; size = 64; } { image = "/shared/db.img"; } ]'
+
+
+@pytest.mark.parametrize(
+    ("told", "volumes"),
+    [
+        (VOLUMES, ("var.img", "/shared/db.img")),
+        ("[ ]", ()),
+        (None, None),
+        ("[ { } ]", None),
+        ('throw "no answer"', None),
+        ("[ { image = 1; } ]", None),
+    ],
+)
+async def test_volumes_are_told_or_not_known(
+    tmp_path: Path, told: str | None, volumes: tuple[str, ...] | None
+) -> None:
+    directory = tmp_path / "nix"
+    source = flake_source(tmp_path / "flake", flake(RUNNER, volumes=told))
+    built = await build(directory, source)
+    assert (built.state, built.volumes) == (BuildState.BUILT, volumes)
+    again = NixBuilder(directory, offline_nix(), wake=Watch())
+    await again.open()
+    assert again.seen()["web"].volumes == volumes, "it is remembered with the runner"
+    await again.close()
+
+
+async def test_volumes_of_a_folder_that_travelled(tmp_path: Path) -> None:
+    content = pack({"flake.nix": flake(RUNNER, volumes=VOLUMES)})
+    seen = await build(tmp_path / "a folder", packed_source(content), content)
+    assert seen.volumes == ("var.img", "/shared/db.img")
+
+
+async def test_a_question_that_hangs_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blixard.drivers.nix._VOLUMES_S", 0.1)
+    mark = tmp_path / "asked"
+    nix = tmp_path / "nix-that-hangs"
+    nix.write_text(
+        f"#!/bin/sh\ncase \"$*\" in *' eval '*) touch {mark}; exec sleep 600;; esac\n"
+        'exec nix "$@"\n'
+    )
+    nix.chmod(0o755)
+    source = flake_source(tmp_path / "flake", flake(RUNNER, volumes="[ ]"))
+    seen = await build(tmp_path / "nix", source, nix=NixCommand(str(nix), OFFLINE))
+    assert (seen.state, seen.volumes) == (BuildState.BUILT, None)
+    assert mark.exists()
+
+
 # --- what stays ---------------------------------------------------------------------------------
 
 

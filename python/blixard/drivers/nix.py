@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from blixard.drivers import nix_volumes
 from blixard.drivers.archive import unpack
 from blixard.drivers.console import RotatedFile, plain, tail
 from blixard.drivers.nix_command import NixCommand, NixMissingError, OnOutput
+from blixard.drivers.nix_volumes import Volumes
 from blixard.drivers.tasks import Tasks
 from blixard.errors import BlixardError
 from blixard.model import FlakeSource, PackedSource, Reason, Source, StoreSource
@@ -32,6 +34,8 @@ _REST_LIMIT_BYTES = 65_536
 _STORE_PATH = re.compile(r"/nix/store/[0-9a-z]{32}-[0-9A-Za-z+._?=-]+")
 _WRAPPER = Path(__file__).with_name("wrapper")
 _WRAPPED_ATTRIBUTE = "vm"
+_RUNNER = "declaredRunner"
+_VOLUMES_S = 20
 
 # Nix has one exit status for everything that goes wrong; only its words tell.
 _BUILDER_FAILED = re.compile(
@@ -91,7 +95,8 @@ class _Build:
 
 class NixBuilder:
     """Implements `ports.Builder`. Below `directory` lie `roots/NAME`, the links that keep runners
-    from collection, `logs/NAME.log`, and what packed sources are unpacked to while they are built.
+    from collection, `logs/NAME.log`, `volumes/NAME.json`, and what packed sources are unpacked to
+    while they are built.
     """
 
     def __init__(
@@ -105,6 +110,7 @@ class NixBuilder:
         self._roots = directory / "roots"
         self._logs = directory / "logs"
         self._sources = directory / "sources"
+        self._volumes = directory / "volumes"
         self._nix = nix
         self._wake = wake
         self._timeout_ms = timeout_ms
@@ -157,24 +163,27 @@ class NixBuilder:
     async def _run(self, name: str, build: _Build, source: Source, content: bytes) -> None:
         try:
             async with self._slots:
-                runner = await self._realise(name, build, source, content)
+                runner, volumes = await self._realise(name, build, source, content)
         except _FailedError as failed:
             reason = Reason(failed.code, build.explain(failed.headline))
             result = SeenBuild(build.epoch, BuildState.FAILED, build.line, reason=reason)
         else:
-            result = SeenBuild(build.epoch, BuildState.BUILT, build.line, runner)
-            self._kept[name] = SeenBuild(0, BuildState.BUILT, runner=runner)
+            result = SeenBuild(build.epoch, BuildState.BUILT, build.line, runner, volumes=volumes)
+            self._kept[name] = SeenBuild(0, BuildState.BUILT, runner=runner, volumes=volumes)
         assert self._building[name] is build, "a build that was cancelled has ended by that"
         del self._building[name]
         self._results[name] = result
         self._wake()
 
-    async def _realise(self, name: str, build: _Build, source: Source, content: bytes) -> str:
-        """The runner's store path, or `_FailedError` for whatever the world does."""
+    async def _realise(
+        self, name: str, build: _Build, source: Source, content: bytes
+    ) -> tuple[str, Volumes]:
+        """The runner's store path and volumes, or `_FailedError` for whatever the world does."""
         try:
             async with (
                 self._logged(name, build) as on_output,
-                self._prepared(source, content) as (installable, folder),
+                self._prepared(source, content) as (vm, installable, folder),
+                self._asked(vm, folder) as asked,
             ):
                 root = str(self._roots / name)
                 finished = await self._nix.run(
@@ -183,6 +192,7 @@ class NixBuilder:
                     directory=folder,
                     on_output=on_output,
                 )
+                volumes = await _told(asked) if finished.status == 0 else None
         except TimeoutError as late:
             headline = f"the build was ended after {self._timeout_ms // 1000} s"
             raise _FailedError("build-timeout", headline) from late
@@ -194,7 +204,19 @@ class NixBuilder:
             raise _FailedError("build-failed", f"this host could not build: {trouble}") from trouble
         if finished.status != 0:
             raise _blame(source, "\n".join(build.lines))
-        return await asyncio.to_thread(_checked_runner, self._roots / name)
+        runner = await asyncio.to_thread(_checked_runner, self._roots / name)
+        await asyncio.to_thread(nix_volumes.save, self._volumes / f"{name}.json", runner, volumes)
+        return runner, volumes
+
+    @contextlib.asynccontextmanager
+    async def _asked(self, vm: str, folder: Path) -> AsyncIterator["asyncio.Task[Volumes]"]:
+        """Asks for the volumes beside the build, while the folder is there."""
+        asking = asyncio.create_task(nix_volumes.of(self._nix, vm, folder, self._timeout_ms))
+        try:
+            yield asking
+        finally:
+            asking.cancel()
+            await asyncio.wait([asking])
 
     @contextlib.asynccontextmanager
     async def _logged(self, name: str, build: _Build) -> AsyncIterator[OnOutput]:
@@ -219,41 +241,53 @@ class NixBuilder:
         self._wake()
 
     @contextlib.asynccontextmanager
-    async def _prepared(self, source: Source, content: bytes) -> AsyncIterator[tuple[str, Path]]:
-        """What to build, and the folder to build it from."""
+    async def _prepared(
+        self, source: Source, content: bytes
+    ) -> AsyncIterator[tuple[str, str, Path]]:
+        """The VM's configuration (empty if there is none), what to build, and the folder to do so
+        in."""
         match source:
             case FlakeSource():
-                yield f"{source.url}#{_output_path(source.attribute)}", self._sources
+                vm = f"{source.url}#{_output_path(source.attribute)}"
+                yield vm, f"{vm}.{_RUNNER}", self._sources
             case StoreSource():
                 if not _STORE_PATH.fullmatch(source.path):
                     raise BlixardError(f"'{source.path}' is no path in the Nix store")
-                yield source.path, self._sources
+                yield "", source.path, self._sources
             case PackedSource():
                 folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._sources))
                 try:
                     attribute = await asyncio.to_thread(_unpack_flake, folder, source, content)
                     # Relative: Nix 2.8 takes a path that needs escaping for a part of the URL.
-                    yield f"path:.#{_output_path(attribute)}", folder
+                    vm = f"path:.#{_output_path(attribute)}"
+                    yield vm, f"{vm}.{_RUNNER}", folder
                 finally:
                     await asyncio.to_thread(shutil.rmtree, folder)
 
     # --- what lies on the disk ------------------------------------------------------------------
 
     def _find_kept(self) -> dict[str, SeenBuild]:
-        for directory in (self._roots, self._logs, self._sources):
+        for directory in (self._roots, self._logs, self._sources, self._volumes):
             directory.mkdir(parents=True, exist_ok=True)
         for scratch in sorted(self._sources.iterdir()):
             shutil.rmtree(scratch)
         kept = {log.stem: _LOG_ONLY for log in sorted(self._logs.glob("*.log"))}
         for root in sorted(self._roots.iterdir()):
             if root.exists():
-                kept[root.name] = SeenBuild(0, BuildState.BUILT, runner=str(root.readlink()))
+                runner = str(root.readlink())
+                volumes = nix_volumes.load(self._volumes / f"{root.name}.json", runner)
+                kept[root.name] = SeenBuild(0, BuildState.BUILT, runner=runner, volumes=volumes)
             else:
                 root.unlink()
         return kept
 
     async def _forget(self, name: str) -> None:
-        files = (self._roots / name, self._logs / f"{name}.log", self._logs / f"{name}.log.1")
+        files = (
+            self._roots / name,
+            self._logs / f"{name}.log",
+            self._logs / f"{name}.log.1",
+            self._volumes / f"{name}.json",
+        )
         for path in files:
             with contextlib.suppress(
                 OSError
@@ -262,7 +296,13 @@ class NixBuilder:
 
 
 def _output_path(attribute: str) -> str:
-    return f'nixosConfigurations."{attribute}".config.microvm.declaredRunner'
+    return f'nixosConfigurations."{attribute}".config.microvm'
+
+
+async def _told(asked: "asyncio.Task[Volumes]") -> Volumes:
+    """The answer, if it comes: it is never waited for longer than a moment after the build."""
+    done, _ = await asyncio.wait([asked], timeout=_VOLUMES_S)
+    return asked.result() if done else None
 
 
 def _unpack_flake(folder: Path, source: PackedSource, content: bytes) -> str:
