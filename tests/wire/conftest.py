@@ -31,6 +31,16 @@ class FixedLocker:
         return FlakeSource(f"{url}/1234", attribute, "sha256-x")
 
 
+class FixedClock:
+    """Stands still."""
+
+    def boot_ms(self) -> int:
+        return 5_000
+
+    def wall_ms(self) -> int:
+        return 0
+
+
 class Outsider:
     """A founder that knows one cluster to join."""
 
@@ -69,7 +79,7 @@ def serving(tmp_path: Path) -> Callable[[Callable[[Served], Any]], None]:
 
     async def session(test: Callable[[Served], Any]) -> None:
         log = LocalLog({1: "127.0.0.1:1", 2: "127.0.0.1:2", 3: "127.0.0.1:3"})
-        node, founder = NodeLog(1), Outsider()
+        node, founder = NodeLog(1, FixedClock()), Outsider()
         node.open(log)
         service = ClusterService(node, founder, no_raft, FixedLocker())
         server = Server(service, RaftService(node))

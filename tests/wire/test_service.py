@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from blixard import codec
 from blixard.commands import (
+    DeclareNodeDown,
     Entry,
     PlaceVm,
     RegisterNode,
@@ -29,7 +30,7 @@ from blixard.ports import Unavailable
 from blixard.v1 import blixard_pb2 as pb
 from blixard.wire.node_log import NodeLog
 from blixard.wire.server import ClusterService, RaftService, Server
-from wire.conftest import FixedLocker, Outsider, Served, Serving, no_raft
+from wire.conftest import FixedClock, FixedLocker, Outsider, Served, Serving, no_raft
 from wire.local_log import LocalLog
 
 RUNNER = f"/nix/store/{'a' * 32}-microvm-web"
@@ -199,7 +200,7 @@ def test_an_outcome_that_is_unknown_says_so(serving: Serving) -> None:
     serving(story)
 
 
-def test_a_vm_on_a_silent_host_is_unreachable_not_running(serving: Serving) -> None:
+def test_a_vm_on_a_silent_host_is_as_the_log_says_with_a_remark(serving: Serving) -> None:
     async def story(served: Served) -> None:
         incarnation = _register(served.log)
         created = await served.stub.CreateVm(_create())
@@ -216,13 +217,72 @@ def test_a_vm_on_a_silent_host_is_unreachable_not_running(serving: Serving) -> N
         )
         served.log.propose(report, lambda _: None)
         shown = await served.stub.GetVmStatus(pb.GetVmStatusRequest(name="web"))
-        assert (shown.vm.state, shown.vm.node) == ("running", "node-1")
+        assert (shown.vm.state, shown.vm.node, shown.vm.remark) == ("running", "node-1", "")
+        assert (shown.vm.mode, shown.vm.tied_to) == ("best-effort", "")
         served.log.node_id = served.log.leader_id = 2
         served.log.heard_ms = {1: 4_000, 3: 10}
         shown = await served.stub.GetVmStatus(pb.GetVmStatusRequest(name="web"))
-        assert (shown.vm.state, shown.vm.reason.code) == ("unreachable", "host-silent")
-        cluster = await served.stub.GetClusterStatus(pb.GetClusterStatusRequest())
-        assert {node.name: node.state for node in cluster.nodes} == {"node-1": "silent"}
+        assert shown.vm.state == "running"
+        assert shown.vm.remark.startswith("node-1 does not answer")
+        [node] = (await served.stub.GetClusterStatus(pb.GetClusterStatusRequest())).nodes
+        assert (node.state, node.silent, node.renewed_ms_ago) == ("up", True, 0)
+        served.log.propose(DeclareNodeDown(1, incarnation, 0), lambda _: None)
+        [node] = (await served.stub.GetClusterStatus(pb.GetClusterStatusRequest())).nodes
+        assert (node.state, node.HasField("renewed_ms_ago")) == ("down", False)
+        shown = await served.stub.GetVmStatus(pb.GetVmStatusRequest(name="web"))
+        assert (shown.vm.state, shown.vm.mode) == ("pending", "")
+
+    serving(story)
+
+
+def test_a_policy_is_set_in_parts(serving: Serving) -> None:
+    async def story(served: Served) -> None:
+        created = await served.stub.CreateVm(_create(policy=pb.Policy(failover="never")))
+        usual = pb.Policy(on_quorum_loss="stop", failover="never", restart_limit=5)
+        assert created.vm.policy == usual
+        request = pb.SetVmPolicyRequest(name="web", policy=pb.Policy(restart_limit=0))
+        changed = await served.stub.SetVmPolicy(request)
+        usual.restart_limit = 0
+        assert changed.vm.policy == usual
+        for policy in (
+            pb.Policy(),
+            pb.Policy(failover="sometimes"),
+            pb.Policy(on_quorum_loss=""),
+            pb.Policy(restart_limit=1001),
+        ):
+            request = pb.SetVmPolicyRequest(name="web", policy=policy)
+            status, refused = await served.refusal(partial(served.stub.SetVmPolicy, request))
+            assert status is grpc.StatusCode.INVALID_ARGUMENT
+            assert refused.rejected.fixes
+        request = pb.SetVmPolicyRequest(name="wbe", policy=usual)
+        status, _ = await served.refusal(lambda: served.stub.SetVmPolicy(request))
+        assert status is grpc.StatusCode.NOT_FOUND
+
+    serving(story)
+
+
+def test_a_node_is_confirmed_down_once_its_lease_is_over(serving: Serving) -> None:
+    async def story(served: Served) -> None:
+        incarnation = _register(served.log)
+        request = pb.ConfirmNodeDownRequest(
+            node_id=1, name="node-1", by="anna@desk", incarnation=incarnation
+        )
+        status, refused = await served.refusal(lambda: served.stub.ConfirmNodeDown(request))
+        assert (status, refused.rejected.code) == (
+            grpc.StatusCode.FAILED_PRECONDITION,
+            Code.LEASE_RUNS,
+        )
+        served.log.propose(DeclareNodeDown(1, incarnation, 0), lambda _: None)
+        assert "held no VM" in (await served.stub.ConfirmNodeDown(request)).note
+        request.name = "node-2"
+        status, refused = await served.refusal(lambda: served.stub.ConfirmNodeDown(request))
+        assert refused.rejected.code is Code.DECLINED
+        request.name, request.by = "node-1", ""
+        status, refused = await served.refusal(lambda: served.stub.ConfirmNodeDown(request))
+        assert status is grpc.StatusCode.INVALID_ARGUMENT
+        request = pb.ConfirmNodeDownRequest(node_id=7, name="node-7", by="anna")
+        status, _ = await served.refusal(lambda: served.stub.ConfirmNodeDown(request))
+        assert status is grpc.StatusCode.NOT_FOUND
 
     serving(story)
 
@@ -305,7 +365,7 @@ def test_the_socket_is_for_its_group_and_a_used_port_is_named(
         assert served.socket.stat().st_mode & 0o777 == 0o660
         raft = await served.raft.GetRaftStatus(pb.GetRaftStatusRequest())
         assert (raft.is_leader, raft.term) == (True, 3)
-        node = NodeLog(2)
+        node = NodeLog(2, FixedClock())
         first, second = (
             Server(ClusterService(node, Outsider(), no_raft, FixedLocker()), RaftService(node))
             for _ in range(2)
