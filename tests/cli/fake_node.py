@@ -41,22 +41,27 @@ def a_vm(name: str, state: str = "running", **fields: Any) -> pb.Vm:
                 url="github:me/infra/4f1c2ab", attribute=name, nar_hash="sha256-9d0P"
             )
         ),
+        "policy": pb.Policy(on_quorum_loss="stop", failover="auto", restart_limit=5),
+        "mode": "best-effort" if held else "",
     }
     return pb.Vm(name=name, state=state, **(usual | fields))
 
 
 def a_node(node_id: int, **fields: Any) -> pb.Node:
-    """A ready node of 8 vCPUs and 16 GiB."""
+    """A node that is up, of 8 vCPUs and 16 GiB."""
     usual: dict[str, Any] = {
         "name": f"node-{node_id}",
         "address": f"127.0.0.1:{node_id}",
-        "state": "ready",
+        "state": "up",
         "role": "follower",
         "vcpus": 8,
         "memory_mib": 16384,
         "version": "0.1.0",
         "incarnation": 3,
         "heard_ms": 120,
+        "mode": "best-effort",
+        "lease_ms": 9000,
+        "renewed_ms_ago": 1400,
     }
     return pb.Node(node_id=node_id, **(usual | fields))
 
@@ -168,6 +173,8 @@ class FakeNode(grpc.GenericRpcHandler):
                 return self._cluster_status(request)
             case "JoinThrough":
                 return pb.JoinThroughResponse(cluster_id="c2")
+            case "ConfirmNodeDown":
+                return pb.ConfirmNodeDownResponse(index=43, note="freed: db")
             case "LeaveCluster":
                 return pb.LeaveClusterResponse()
             case _:
@@ -197,6 +204,8 @@ class FakeNode(grpc.GenericRpcHandler):
             case "StartVm" | "RestartVm":
                 self._known(name, context)
                 self.vms[name] = a_vm(name, "pending")
+            case "SetVmPolicy":
+                self._known(name, context).policy.MergeFrom(request.policy)
             case "StopVm":
                 self._known(name, context)
                 self.vms[name] = a_vm(name, "stopping")

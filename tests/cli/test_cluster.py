@@ -1,7 +1,6 @@
 """`blixard cluster`."""
 
 import json
-from textwrap import dedent
 
 import pytest
 
@@ -11,30 +10,33 @@ from cli.conftest import Run
 from cli.fake_node import Context, FakeNode, a_node, a_vm, refuse
 
 
+PAGE = """\
+cluster c1: degraded; 2 of 3 nodes up, 2 needed; can lose none
+  Leader   node-1, term 3
+  Log      index 41
+  VMs      3: 1 pending, 2 running
+  Room     29.5 of 32 GiB and 12 of 16 vCPUs free on nodes that are up
+  Version  0.1.0 on all nodes
+NAME    STATE  ROLE      VMS  CPU      MEMORY  MODE         LEASE  ADDRESS      VERSION  NOTE
+node-1  up     leader      2  4/8  2.5/16 GiB  best-effort   7.6s  127.0.0.1:1  0.1.0
+node-2  up     follower    0  0/8    0/16 GiB  best-effort   7.6s  127.0.0.1:2  0.1.0
+node-3  down   follower    0  0/8    0/16 GiB  best-effort      -  127.0.0.1:3  0.1.0    not heard
+"""
+
+
 @pytest.fixture
 def three_nodes(node: FakeNode) -> None:
     node.vms = {"a": a_vm("a"), "b": a_vm("b"), "c": a_vm("c", "pending")}
     node.nodes = [
         a_node(1, role="leader", heard_ms=0, vms=2, vcpus_reserved=4, memory_reserved_mib=2560),
         a_node(2),
-        a_node(3, state="silent", heard_ms=-1),
+        a_node(3, state="down", silent=True, heard_ms=-1, renewed_ms_ago=None),
     ]
 
 
 @pytest.mark.usefixtures("three_nodes")
 def test_status_is_a_page_and_a_table(ask: Run) -> None:
-    assert ask("cluster", "status").out == dedent("""\
-        cluster c1: degraded; 2 of 3 nodes ready, 2 needed; can lose none
-          Leader   node-1, term 3
-          Log      index 41
-          VMs      3: 1 pending, 2 running
-          Room     29.5 of 32 GiB and 12 of 16 vCPUs free on ready nodes
-          Version  0.1.0 on all nodes
-        NAME    STATE   ROLE      VMS  CPU      MEMORY  HEARD  ADDRESS      VERSION
-        node-1  ready   leader      2  4/8  2.5/16 GiB   0.0s  127.0.0.1:1  0.1.0
-        node-2  ready   follower    0  0/8    0/16 GiB   0.1s  127.0.0.1:2  0.1.0
-        node-3  silent  follower    0  0/8    0/16 GiB      -  127.0.0.1:3  0.1.0
-        """)
+    assert ask("cluster", "status").out == PAGE
 
 
 @pytest.mark.usefixtures("three_nodes")
@@ -52,7 +54,7 @@ def test_status_for_programs(ask: Run) -> None:
         "vms": [{"state": "pending", "count": 1}, {"state": "running", "count": 2}],
         "as_of": {"index": 41, "term": 3, "node": "node-1", "linearizable": True},
     }
-    assert [node["state"] for node in nodes] == ["ready", "ready", "silent"]
+    assert [node["state"] for node in nodes] == ["up", "up", "down"]
     assert [node["heard_ms"] for node in nodes] == [0, 120, None]
     assert nodes[0]["memory_reserved_mib"] == 2560
 

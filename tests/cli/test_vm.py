@@ -42,7 +42,7 @@ def test_a_wide_list_has_more_columns(ask: Run) -> None:
     lines = ask("vm", "ls", "-o", "wide", "--no-headers").out.splitlines()
     assert lines[0].split() == [
         *("cache", "running", "node-1", "4", "20", "GiB", "38s"),
-        *("running", "11", "github:me/infra/4f1c2ab#cache", "is", "running"),
+        *("running", "11", "auto", "-", "0", "github:me/infra/4f1c2ab#cache", "is", "running"),
     ]
     assert len(lines) == 3
 
@@ -116,11 +116,14 @@ def test_status_tells_everything_about_a_vm(ask: Run, node: FakeNode) -> None:
         web: running on node-1
           Since     today 22:13:20 (38s), wanted: running
           Reason    is running
-          Placed    node-1, epoch 7
+          Placed    node-1, epoch 7, mode best-effort
           Size      1 vCPU, 512 MiB
           Source    github:me/infra/4f1c2ab#web
           Locked    sha256-9d0P
           Store     {RUNNER}
+          Failover  auto; may run on any node
+          Cut off   stop
+          Restarts  0 of 5 in a row
           Created   today 22:13:20
           As of     index 41, node-1
         """)
@@ -180,6 +183,16 @@ def test_status_for_programs(ask: Run, node: FakeNode) -> None:
             "digest": None,
             "store_path": RUNNER,
         },
+        "on_quorum_loss": "stop",
+        "keeps": False,
+        "failover": "auto",
+        "tied_to": None,
+        "tie": None,
+        "standby": None,
+        "restarts": 0,
+        "restart_limit": 5,
+        "mode": "best-effort",
+        "remark": None,
         "created_at": "2023-11-14T22:13:20.000Z",
         "as_of": {"index": 41, "term": 3, "node": "node-1", "linearizable": True},
     }
