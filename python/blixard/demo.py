@@ -28,6 +28,8 @@ MEMORY_MIB: Final = 1024
 TINY: Final = Path(__file__).parents[2] / "vm-templates" / "tiny"
 DEADLINE_S: Final = 60.0
 SHOWN_LINES: Final = 6
+MAJORITY_OF: Final = 3
+"""Fewer nodes have no majority left when one of them is lost."""
 NIX_OPTIONS: Final = {
     # The tiny template is made of this machine's own BusyBox, QEMU and kernel, without a network.
     "sandbox": "false",
@@ -64,6 +66,8 @@ def run(nodes: int, config: str | None, *, keep: bool) -> int:
         demo.form_cluster()
         demo.boot(config or f"{TINY}#tiny")
         demo.restart_leader()
+        if nodes >= MAJORITY_OF:
+            demo.lose_host()
         if keep:
             demo.leave_running()
             return 0
@@ -134,6 +138,27 @@ class Demo:
         _say("The guest went on counting all the while:")
         _show(self._console())
 
+    def lose_host(self) -> None:
+        """Kill all of the node that runs the VM, guest included; the VM runs on another one."""
+        self._until(
+            lambda: (self._vm()["standby"] or {}).get("readiness") == "built", "a standby is ready"
+        )
+        lost = next(node for node in self._nodes if node.name == self._vm()["node"])
+        _say(f"Power failure: all of {lost.name} is killed, its daemon, the guard and the guest:")
+        began = time.monotonic()
+        self._kill(lost)
+        self._until(lambda: self._vm()["node"] not in ("", lost.name), "another node takes it")
+        took_s = time.monotonic() - began
+        self._until(lambda: self._vm()["state"] == "running", "the VM runs elsewhere")
+        self._blixard("node", "list")
+        self._blixard("vm", "list")
+        self._until(lambda: "heartbeat" in self._console(), "the new guest speaks")
+        _show(self._console(), lines=2)
+        _say(
+            f"{self._vm()['node']} took {VM} over {took_s:.1f} s after the kill: when the lease of "
+            f"{lost.name} was surely over, and no sooner."
+        )
+
     def delete(self) -> None:
         """Stop the VM gracefully, and delete it."""
         _say("The guest is asked to power off, and the VM is deleted:")
@@ -200,6 +225,17 @@ class Demo:
             node.process.kill()
             node.process.wait()
         node.process = None
+
+    def _kill(self, node: DemoNode) -> None:
+        """End a node as a power failure would: whatever works in its directory is of it."""
+        assert node.process is not None
+        node.process.kill()
+        node.process.wait()
+        node.process = None
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (process / "cwd").readlink().is_relative_to(node.directory.resolve()):
+                    os.kill(int(process.name), signal.SIGKILL)
 
     def _node(self, node_id: int) -> DemoNode:
         return next(node for node in self._nodes if node.node_id == node_id)

@@ -22,10 +22,12 @@ def test_the_demo_tells_its_story_and_leaves_nothing(tmp_path: Path) -> None:
     story = completed.stdout
     assert completed.returncode == 0, story + completed.stderr
     for told in (
-        "3 of 3 nodes ready",
+        "3 of 3 nodes up",
         "hello is running on node-",
         "hello: a tiny guest of Blixard",
         "finds what it left",
+        "Power failure: all of node-",
+        "took hello over",
         "hello: powers off",
         "Nothing was left behind.",
     ):
