@@ -7,7 +7,7 @@ its data directory is emptied, and it is started again.
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from blixard.commands import RemoveNode
+from blixard.commands import ConfirmDown, RemoveNode
 from blixard.errors import Code
 from blixard.model import Accepted, Rejected
 from blixard.sim.network import OUTSIDE
@@ -60,14 +60,47 @@ class Administrator:
         host.verdict = None
         host.start()
 
-    def remove(self, node_id: int, done: Callable[[Any], None]) -> None:
-        """`blixard cluster leave --node`: asked of a node that may lead; not repeated here."""
+    def confirm(self, host: "Host", seconds: float) -> None:
+        """`blixard node confirm-down`, again and again while the host is off, or for a while."""
+        if host.is_on or seconds <= 0 or any(one.is_on for one in host.computers):
+            return
+        known = self._world.checks.canon.cluster.nodes.get(host.node_id)
+        if known is None:
+            return
+        command = ConfirmDown(host.node_id, known.incarnation, "operator")
+
+        def serve(node: "Node", reply: Callable[[Any], None]) -> None:
+            if node.is_open and node.engine.leads:
+                node.log.propose(command, reply)
+            else:
+                reply(None)
+
+        def told(outcome: Any) -> None:
+            match outcome:
+                case Accepted():
+                    self._world.bit("confirm-down")
+                    return
+                case Rejected():
+                    self._world.bit("confirm-refused")
+            self._world.later(1e6, lambda: self.confirm(host, seconds - 1))
+
+        leader = self._leader()
+        if leader is not None:
+            self._world.network.call(OUTSIDE, leader, serve, told, CALL_MS)
+
+    def _leader(self) -> int | None:
+        """A node that leads, as far as anybody can tell."""
         leaders = [
             host.node_id
             for host in self._world.hosts.values()
             if host.node is not None and host.node.is_open and host.node.engine.leads
         ]
-        if not leaders:
+        return self._world.random.choice(leaders) if leaders else None
+
+    def remove(self, node_id: int, done: Callable[[Any], None]) -> None:
+        """`blixard cluster leave --node`: asked of a node that may lead; not repeated here."""
+        leader = self._leader()
+        if leader is None:
             done(None)
             return
 
@@ -87,5 +120,4 @@ class Administrator:
                     self._world.trace.note("operator", f"cannot: {outcome.message}")
             done(outcome)
 
-        leader = self._world.random.choice(leaders)
         self._world.network.call(OUTSIDE, leader, serve, told, CALL_MS)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from hashlib import blake2b
 
 from blixard import codec
-from blixard.commands import Entry, PlaceVm
+from blixard.commands import Entry, PlaceVm, RenewLeases
 from blixard.errors import Code
-from blixard.model import Accepted, Cluster, Outcome, Rejected, RequestId
+from blixard.model import Accepted, Cluster, Node, Outcome, Rejected, RequestId
 from blixard.raft.replica import Law
 
 
@@ -18,10 +18,17 @@ def _is_forgotten(outcome: Outcome) -> bool:
 class Canon:
     """What was applied first at each index; whoever applies something else later is wrong."""
 
-    def __init__(self, law: Law, runs: Callable[[int, str, int], bool]) -> None:
-        """`runs` says whether anything of a VM truly runs on a node, given its name and uid."""
+    def __init__(
+        self,
+        law: Law,
+        runs: Callable[[int, str, int], bool],
+        renewed: Callable[[Node], None],
+    ) -> None:
+        """`runs` says whether anything of a VM truly runs on a node, given its name and uid.
+        `renewed` is told of each node whose renewal was taken."""
         self._law = law
         self._runs = runs
+        self._renewed = renewed
         self.cluster = Cluster()
         self.index = 0
         """The last command's."""
@@ -70,6 +77,10 @@ class Canon:
                 yield "exactly-once", f"request {key} gets {first}, and repeated, {outcome}"
         if before.vms is not after.vms:
             yield from self._released(before)
+        if isinstance(entry.command, RenewLeases):
+            for node_id, node in after.nodes.items():
+                if node is not before.nodes.get(node_id):
+                    self._renewed(node)
         if isinstance(entry.command, PlaceVm) and isinstance(outcome, Accepted):
             yield from self._placed(before, entry.command)
 

@@ -10,7 +10,7 @@ from random import Random
 from typing import Final
 
 from blixard.model import Membership
-from blixard.sim import faults_disks, faults_hosts, faults_network, faults_vms
+from blixard.sim import faults_disks, faults_hosts, faults_leases, faults_network, faults_vms
 from blixard.sim.host import Host
 from blixard.sim.world import World
 
@@ -132,6 +132,19 @@ KINDS: Final[dict[str, Strike]] = {
     "start-failure": faults_vms.start_failure,
     "vm-crash": faults_vms.vm_crash,
     "driver-hang": faults_vms.driver_hang,
+    "agent-pause": faults_leases.agent_pause,
+    "daemon-dead": faults_leases.daemon_dead,
+    "keeper-dead": faults_leases.keeper_dead,
+    "keeper-stopped": faults_leases.keeper_stopped,
+    "freeze": faults_leases.freeze,
+    "suspend": faults_leases.suspend,
+    "self-restart": faults_leases.self_restart,
+    "late-start": faults_leases.late_start,
+    "queued-start": faults_leases.queued_start,
+    "unkillable": faults_leases.unkillable,
+    "two-reboots": faults_leases.two_reboots,
+    # "disk-moved": faults_leases.disk_moved: a leader on another machine is never let in (seed 0).
+    "confirm-down": faults_leases.confirm_down,
     "membership": faults_hosts.membership,
     "transfer": faults_hosts.transfer,
     "upgrade": faults_hosts.upgrade,

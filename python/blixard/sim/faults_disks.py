@@ -13,7 +13,7 @@ def _victim(faults: "Faults") -> "Host | None":
     if not faults.is_whole():
         return None
     # Mostly one without VMs: a host that holds some cannot be removed.
-    empty = [host for host in hosts if not host.hypervisor.processes]
+    empty = [host for host in hosts if not host.hypervisor.units]
     host = faults.random.choice(empty if empty and faults.random.random() < 0.9 else hosts)
     host.stop("its disk fails", again=False)
     faults.lasting((0.5, 5), host.start)

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def build_failure(faults: "Faults") -> None:
-    faults.host().hypervisor.failing_builds += 1
+    faults.host().computer.builds.failing += 1
 
 
 def build_hang(faults: "Faults") -> None:
-    faults.host().hypervisor.hanging_builds += 1
+    faults.host().computer.builds.hanging += 1
 
 
 def start_failure(faults: "Faults") -> None:
@@ -24,7 +24,11 @@ def vm_crash(faults: "Faults") -> None:
     hosts = list(faults.world.hosts.values())
     faults.random.shuffle(hosts)
     for host in hosts:
-        active = [n for n, p in host.hypervisor.processes.items() if p.state is UnitState.ACTIVE]
+        active = [
+            n
+            for n, u in host.hypervisor.units.items()
+            if u.state is UnitState.ACTIVE and u.is_there
+        ]
         if active:
             host.hypervisor.crash_guest(faults.random.choice(active))
             faults.world.bit("vm-crash")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from blixard.errors import BlixardError, Code
 from blixard.model import Capacity
 from blixard.sim.administrator import NEEDS_A_PERSON
+from blixard.sim.computer import Computer
 from blixard.sim.disk import Disk, PowerCut
 from blixard.sim.hypervisor import Hypervisor
 from blixard.sim.node import Node
@@ -14,6 +15,7 @@ from blixard.sim.node import Node
 if TYPE_CHECKING:
     from blixard.sim.world import World
 
+BOOT_US: Final = (2_000_000, 20_000_000)
 RESTART_US: Final = 1_000_000
 """systemd starts the daemon again after a second (RestartSec of the unit)."""
 EPOCH_MS: Final = 1_800_000_000_000
@@ -29,7 +31,9 @@ class Host:
         self.release = release
         """Which release of Blixard is installed: 2 has a changed rule, see `releases`."""
         self.capacity = Capacity(world.plan.vcpus, 1_024 * world.plan.vcpus)
-        self.hypervisor = Hypervisor(world, node_id)
+        self._random = Random(f"host {world.plan.seed} {node_id}")
+        self._moves = 0
+        self.computer = self._new_computer()
         self.disk = Disk(
             random=Random(f"disk {world.plan.seed} {node_id}"),
             fsync_us=world.plan.fsync_us,
@@ -37,16 +41,12 @@ class Host:
             committed=lambda batch: world.checks.committed(self, batch),
         )
         self.node: Node | None = None
-        self.is_on = True
         self.wipes = 0
         self.is_unfit = False
         """Its journal is damaged or gone: it counts for nothing until it is a new member."""
         self.verdict: Code | None = None
         """Why the daemon ended by itself, if a person has to look at that."""
-        self.rate = 1.0
-        """How fast its clock runs."""
         self.wall_offset_ms = 0
-        self.boot_us = 0
         self.paused_until_us = 0
         self.busy_until_us = 0
         self.slowness = 1.0
@@ -56,6 +56,19 @@ class Host:
     @property
     def name(self) -> str:
         return f"node-{self.node_id}"
+
+    @property
+    def is_on(self) -> bool:
+        return self.computer.is_on
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        return self.computer.hypervisor
+
+    @property
+    def computers(self) -> list[Computer]:
+        """All that its disk is or was in."""
+        return [one for one in self.world.computers if one.node_id == self.node_id]
 
     @property
     def join_id(self) -> str:
@@ -71,10 +84,10 @@ class Host:
 
     def monotonic_s(self) -> float:
         """Never set, and not exact."""
-        return (self.world.now_us - self.boot_us) * self.rate / 1e6
+        return self.computer.monotonic_s()
 
     def boot_ms(self) -> int:
-        return int(self.monotonic_s() * 1000)
+        return self.computer.boot_ms()
 
     def wall_ms(self) -> int:
         return EPOCH_MS + self.world.now_us // 1000 + self.wall_offset_ms
@@ -98,36 +111,63 @@ class Host:
         self.node.is_dead = True
         self.node = None
         self.fuse = None
-        self.hypervisor.changed = lambda: None
-        self.hypervisor.forget_builds()
+        computer = self.computer
+        computer.hypervisor.changed = computer.builds.changed = lambda: None
+        computer.keeper.came_back = lambda: None
+        computer.builds.forget()
         if again:
             self.world.later(RESTART_US, self.start)
 
     def wipe(self) -> None:
         """Its data directory is emptied."""
         self.disk.wipe()
-        self.hypervisor.life = None
+        self.computer.life = None
         self.wipes += 1
 
     def lose_power(self) -> None:
         """The host is off, with all that ran on it."""
         self.stop("no power", again=False)
-        self.hypervisor.lose_power()
-        self.is_on = False
+        if self.is_on:
+            self.computer.lose_power()
 
     def switch_on(self) -> None:
-        self.is_on = True
-        self.boot_us = self.world.now_us
+        if not self.is_on:
+            self.computer.switch_on()
         self.start()
+
+    def move(self) -> None:
+        """The disk is put into another computer; the old one goes on without it."""
+        self.stop("its disk is moved", again=False)
+        self.computer.reset = self.computer.lose_power
+        self._moves += 1
+        self.computer = self._new_computer()
+        self.computer.lose_power()
+
+    def _new_computer(self) -> Computer:
+        plan = self.world.plan
+        rate = 1.0 + self._random.uniform(-plan.drift, plan.drift)
+        guaranteed = self._random.random() < plan.guaranteed
+        computer = Computer(self.world, self.node_id, self._moves, rate=rate, guaranteed=guaranteed)
+        computer.reset = self._reset
+        self.world.computers.append(computer)
+        if rate != 1.0:
+            self.world.bit("clock-drift")
+        return computer
+
+    def _reset(self, why: str) -> None:
+        self.world.trace.note(self.name, f"is reset: {why}")
+        self.lose_power()
+        self.world.later(self.world.delay_us(BOOT_US), self.switch_on)
 
     def enter(self, node: Node, act: Callable[[], object]) -> None:
         """Let the daemon act, as soon as it can. Whatever it raises ends it."""
         if node.is_dead:
             return
         now_us = self.world.now_us
-        awake_us = max(self.paused_until_us, self.busy_until_us)
+        frozen_until_us = self.computer.frozen_until_us
+        awake_us = max(self.paused_until_us, self.busy_until_us, frozen_until_us)
         if awake_us > now_us:
-            if self.paused_until_us > now_us:
+            if self.paused_until_us > max(now_us, frozen_until_us):
                 self.world.bit("pause")
             self.world.at(awake_us, lambda: self.enter(node, act))
             return

@@ -21,12 +21,13 @@ from blixard.raft.recovery import bootstrap, identity_of, join
 from blixard.raft.replica import Replica
 from blixard.sim import releases
 from blixard.sim.disk import DiskStore
-from blixard.sim.hypervisor import Builder, Units
+from blixard.sim.hypervisor import Units
 from blixard.sim.world import CLUSTER_ID
 from blixard.v1 import blixard_pb2 as pb
 from blixard.v1.raft_pb2 import RaftEnvelope
 
 if TYPE_CHECKING:
+    from blixard.sim.computer import Computer
     from blixard.sim.host import Host
 
 TURN_US: Final = 50
@@ -42,6 +43,20 @@ FOUNDER: Final = 1
 def address_of(node_id: int) -> str:
     """Where a node is reached."""
     return f"host{node_id}:7001"
+
+
+class Lives:
+    """`ports.Lives`: what is written down is of this boot of the computer."""
+
+    def __init__(self, computer: "Computer") -> None:
+        self._computer = computer
+
+    def load(self) -> int | None:
+        return self._computer.life
+
+    def save(self, incarnation: int) -> None:
+        self._computer.life = incarnation
+        self._computer.world.execution.registered(incarnation, self._computer)
 
 
 class Node:
@@ -131,16 +146,18 @@ class Node:
         me = Self(
             node_id=self.node_id,
             address=address_of(self.node_id),
-            machine_id=f"machine-{self.node_id}",
+            machine_id=host.computer.machine_id,
             join_id=host.join_id,
             capacity=host.capacity,
             version=f"{host.release}.0",
             level=host.release,
         )
-        hypervisor = host.hypervisor
-        self.agent = Agent(me, self.log, Units(hypervisor), Builder(hypervisor), hypervisor, host)
+        computer = host.computer
+        units = Units(computer)
+        self.agent = Agent(me, self.log, units, computer.builds, Lives(computer), host)
         self.is_open = True
-        hypervisor.changed = self._step_soon
+        computer.hypervisor.changed = computer.builds.changed = self._step_soon
+        computer.keeper.came_back = lambda: self.enter(units.tell_again)
         self._world.checks.opened(self)
         self._schedule(TURN_US)
         self._step_later()
@@ -158,7 +175,7 @@ class Node:
         request = AddNode(
             self.node_id,
             address_of(self.node_id),
-            f"machine-{self.node_id}",
+            self.host.computer.machine_id,
             self.host.join_id,
             level=self.host.release,
         )

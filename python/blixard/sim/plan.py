@@ -39,6 +39,8 @@ class Plan:
     """What each host offers to VMs, with a GiB of memory for each."""
     drift: float = 0.0
     """How much faster or slower each clock may run, as a part of one."""
+    guaranteed: float = 0.5
+    """How likely a host has a watchdog."""
     faults: dict[str, float] = field(default_factory=dict)
     """How many seconds lie between two strikes of each kind, on average."""
     mixed_releases: bool = False
@@ -83,6 +85,7 @@ def draw(
         digest_every=random.choice((50, 1_000)),
         vcpus=random.choice((2, 4, 8)),
         drift=random.choice((0.0, 0.001, 0.005)),
+        guaranteed=random.choice((0.0, 0.5, 1.0)),
         faults={kind: pressure_s * random.uniform(0.5, 1.5) for kind in sorted(chosen)},
         mixed_releases="upgrade" in chosen,
     )

@@ -6,7 +6,6 @@ must come to run what it was told to (TigerBeetle's simulator ends its histories
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from random import Random
 from typing import Final
 from unittest.mock import patch
 
@@ -20,6 +19,7 @@ from blixard.sim.administrator import Administrator
 from blixard.sim.canon import Canon
 from blixard.sim.checks import Checks, Violation
 from blixard.sim.clients import Client
+from blixard.sim.execution import Execution
 from blixard.sim.faults import Faults
 from blixard.sim.host import Host
 from blixard.sim.network import OUTSIDE, Network
@@ -30,6 +30,8 @@ from blixard.sim.world import World
 FOUNDING_S: Final = 60.0
 SETTLE_S: Final = 3.0
 """After the last fault, before it is decided which hosts come back."""
+DOWN_S: Final = 45.0
+"""How long a lost host may count as up: an election after all that was, and a lease."""
 CONVERGENCE_S: Final = 120.0
 """How long the cluster may take to come to rest. A start that hangs takes a minute of it."""
 
@@ -61,18 +63,16 @@ class Simulation:
         self.world = world = World(plan, tell)
         canon = Canon(
             releases.LAWS[2 if plan.mixed_releases else 1],
-            lambda node_id, name, uid: world.hosts[node_id].hypervisor.runs(name, uid),
+            lambda node_id, name, uid: any(
+                one.hypervisor.may_run(name, uid) for one in world.hosts[node_id].computers
+            ),
+            lambda node: world.execution.renewed(node),  # noqa: PLW0108 - it is made later
         )
         world.checks = self.checks = Checks(lambda: world.now_us, canon, awaited)
         world.network = Network(world)
-        random = Random(f"hosts {plan.seed}")
+        world.execution = Execution(world)
         for node_id in range(1, plan.nodes + 1):
-            host = Host(world, node_id, release=1)
-            host.rate = 1.0 + random.uniform(-plan.drift, plan.drift)
-            if host.rate != 1.0:
-                world.bit("clock-drift")
-            world.hosts[node_id] = host
-            world.checks.watch(host)
+            world.hosts[node_id] = Host(world, node_id, release=1)
         world.administrator = Administrator(world)
         names = [f"vm{number}" for number in range(plan.vms)]
         self.clients = [Client(world, number, names) for number in range(1, plan.clients + 1)]
@@ -135,8 +135,7 @@ class Simulation:
         world.network.block(*((OUTSIDE, node) for node in rest))
         for node_id in rest:
             if world.random.random() < 0.5:
-                world.hosts[node_id].stop("for good", again=False)
-                world.hosts[node_id].is_on = False
+                world.hosts[node_id].lose_power()
         for node_id in core:
             self._heal(world.hosts[node_id])
         for client in self.clients:
@@ -144,8 +143,16 @@ class Simulation:
         probe = Client(world, 0, ["probe"])
         self.clients.append(probe)
         probe.ask("probe", Call(Verb.CREATE), lambda: None)
+        if not world.run(DOWN_S, lambda: not self._undeclared(rest)):
+            lost = self._undeclared(rest)
+            self.checks.violate("failover", f"nodes {lost} are lost, but not declared down")
         if not world.run(CONVERGENCE_S, lambda: not self._unrest(core)):
             self.checks.violate("convergence", f"nodes {core}: {self._unrest(core)}")
+
+    def _undeclared(self, rest: list[int]) -> list[int]:
+        """Which lost hosts still count as up."""
+        nodes = self.checks.canon.cluster.nodes
+        return [i for i in rest if i in nodes and nodes[i].incarnation and not nodes[i].is_down]
 
     def _core(self) -> list[int]:
         """A majority of the members, with and without those who are about to leave; the others
@@ -184,10 +191,8 @@ class Simulation:
         host.slowness = 1
         host.paused_until_us = 0
         host.fuse = None
-        hypervisor = host.hypervisor
-        hypervisor.failing_builds = hypervisor.hanging_builds = 0
-        hypervisor.failing_starts = hypervisor.hanging_starts = 0
-        hypervisor.blind_until_us = 0
+        host.computer.builds.heal()
+        host.hypervisor.heal()
         if not host.is_on:
             host.switch_on()
         host.start()
@@ -209,7 +214,7 @@ class Simulation:
             if trouble:
                 return f"{vm.name} {trouble}"
         for host in hosts:
-            for name in host.hypervisor.processes:
+            for name in host.hypervisor.units:
                 kept = cluster.vms.get(name)
                 if kept is None or kept.holder is None or kept.holder.node_id != host.node_id:
                     return f"{host.name} still has {name}"
@@ -219,22 +224,20 @@ class Simulation:
         """Why a VM is not yet where and what it should be, if a healed host could change that."""
         cluster = self.checks.canon.cluster
         if vm.holder is not None and vm.holder.node_id not in core:
-            return ""
+            return "" if vm.keeps else f"is {vm.state} on node-{vm.holder.node_id}, which is lost"
         if vm.wanted is not Wanted.RUNNING or vm.state is State.FAILED:
             return "" if vm.holder is None else f"is still {vm.state}"
         if vm.holder is None:
             spec = vm.spec
-            members = self._full_members(core)
+            members = [n for n in self._full_members(core) if vm.tied_to in (None, n)]
             free = [free_capacity(cluster, n) for n in members]
             fits = [f for f in free if f.vcpus >= spec.vcpus and f.memory_mib >= spec.memory_mib]
             return "is pending, and there is room" if fits else ""
-        process = self.world.hosts[vm.holder.node_id].hypervisor.processes.get(vm.name)
-        right = process is not None and (process.run.uid, process.run.epoch) == (
-            vm.uid,
-            vm.holder.epoch,
-        )
-        if vm.state is State.RUNNING and process is not None and right:
-            return "" if process.state is UnitState.ACTIVE else "is not active"
+        unit = self.world.hosts[vm.holder.node_id].hypervisor.units.get(vm.name)
+        right = (vm.uid, vm.holder.epoch)
+        if vm.state is State.RUNNING and unit is not None:
+            active = unit.state is UnitState.ACTIVE and (unit.run.uid, unit.run.epoch) == right
+            return "" if active else "is not active"
         return f"is {vm.state}"
 
     # --- the end --------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from blixard.sim.trace import Trace
 if TYPE_CHECKING:
     from blixard.sim.administrator import Administrator
     from blixard.sim.checks import Checks
+    from blixard.sim.computer import Computer
+    from blixard.sim.execution import Execution
     from blixard.sim.host import Host
     from blixard.sim.network import Network
 
@@ -26,6 +28,7 @@ class World:
 
     administrator: "Administrator"
     checks: "Checks"
+    execution: "Execution"
     network: "Network"
 
     def __init__(self, plan: Plan, tell: Callable[[str], None] | None = None) -> None:
@@ -34,6 +37,7 @@ class World:
         self.now_us = 0
         self.trace = Trace(lambda: self.now_us, tell)
         self.hosts: dict[int, Host] = {}
+        self.computers: list[Computer] = []
         self.struck: dict[str, int] = {}
         """How often each kind of fault truly changed what happened."""
         self._due: list[tuple[int, int, Callable[[], None]]] = []
