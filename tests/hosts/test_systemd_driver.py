@@ -246,7 +246,8 @@ def test_what_is_not_ours_is_left_alone_and_what_is_ours_is_never_adopted(
     machine.succeed(
         "install -d -o microvm -g kvm -m 775 /var/lib/microvms/theirs",
         f"ln -s {runner} /var/lib/microvms/theirs/current",
-        f"mkdir -p {own}; touch {own}/50-blixard.conf; systemctl daemon-reload",
+        f"mkdir -p {own}; printf '[Service]\nExecCondition=\nSlice=system.slice\n' >{own}/60.conf",
+        "systemctl daemon-reload",
         "systemctl start microvm@theirs",
         "rm -r /run/blixard",
     )

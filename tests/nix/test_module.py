@@ -179,8 +179,12 @@ def test_vm_directories_come_from_microvm_nix(evaluate: Evaluate) -> None:
 
 
 HOST_UNITS = ROOT / "tests/hosts/files/etc/systemd/system"
-# Where the programs lie, what NixOS adds to every unit, and helpers of guests that no test has.
-NIXOS_ONLY = {"Environment", "ExecStart", "ExecStartPost", "ExecStop", "ExecStopPost", "RestartSec"}
+# Where the programs lie, what NixOS adds to every unit, and helpers of guests that no test has. The
+# gate and the slice are in a drop-in there.
+NIXOS_ONLY = {
+    *("Environment", "ExecStart", "ExecStartPost", "ExecStop", "ExecStopPost", "RestartSec"),
+    *("ExecCondition", "Slice"),
+}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,184 @@
+# The keeper: it ends the VMs of this host when the host's lease ends, whatever the daemon does.
+{
+  config,
+  lib,
+  options,
+  pkgs,
+  ...
+}:
+
+let
+  cfg = config.services.blixard;
+  hasHost = options ? microvm && options.microvm ? host;
+
+  # Nothing but these files: the keeper is restarted only when they change.
+  program = lib.fileset.toSource {
+    root = ../python;
+    fileset = lib.fileset.unions [
+      ../python/blixard/__init__.py
+      ../python/blixard/drivers/__init__.py
+      (lib.fileset.fileFilter (
+        file: lib.hasPrefix "keeper" file.name && file.hasExt "py"
+      ) ../python/blixard/drivers)
+    ];
+  };
+  keeper = "${pkgs.python3.interpreter} -I -S ${program}/blixard/drivers/keeper.py";
+
+  # A gate alone is not enough, so it is asked before every start.
+  gated = {
+    # Not Requires=, BindsTo= or StopPropagatedFrom=: a keeper that is restarted would stop VMs.
+    wants = [ "blixard-keeper.service" ];
+    after = [ "blixard-keeper.service" ];
+    serviceConfig = {
+      ExecCondition = "${keeper} gate %i";
+      Restart = lib.mkForce "no";
+      Slice = lib.mkForce "blixard-vms.slice";
+    };
+  };
+  ungated = {
+    overrideStrategy = "asDropin";
+    serviceConfig = {
+      ExecCondition = lib.mkForce "";
+      Slice = lib.mkForce "system.slice";
+    };
+  };
+in
+{
+  options.services.blixard.watchdog.device = lib.mkOption {
+    type = lib.types.nullOr lib.types.path;
+    default = null;
+    example = "/dev/watchdog0";
+    description = ''
+      The watchdog that resets this host if it cannot end its VMs in time, because it is frozen or a
+      process cannot be killed. With one, *at most one* is guaranteed; without, it is best effort. It
+      must be nobody else's: leave {option}`systemd.settings.Manager.RuntimeWatchdogSec` unset.
+    '';
+  };
+
+  config = lib.mkIf (cfg.enable && cfg.driver == "systemd") {
+    systemd.sockets.blixard-keeper = {
+      description = "Blixard keeper: renewals of this host's lease";
+      wantedBy = [ "sockets.target" ];
+      socketConfig = {
+        ListenSequentialPacket = "/run/blixard-keeper.sock";
+        SocketUser = "root";
+        SocketGroup = "blixard";
+        SocketMode = "0660";
+      };
+    };
+
+    systemd.slices.blixard-vms = {
+      description = "Blixard: the VMs of this host";
+      # Whoever stops the keeper by hand gets it back while a VM runs.
+      unitConfig.Upholds = "blixard-keeper.service";
+    };
+
+    systemd.services = {
+      blixard-keeper = {
+        description = "Blixard keeper: without a lease, no VMs";
+        wantedBy = [ "multi-user.target" ];
+        requires = [ "blixard-keeper.socket" ];
+        after = [
+          "blixard-keeper.socket"
+          "systemd-tmpfiles-setup.service"
+        ];
+        conflicts = [ "shutdown.target" ];
+        before = [ "shutdown.target" ];
+        # A keeper that keeps dying is lost: then every VM ends.
+        startLimitIntervalSec = 10;
+        startLimitBurst = 8;
+        onFailure = [ "blixard-keeper-once.service" ];
+        unitConfig.DefaultDependencies = false;
+
+        serviceConfig = {
+          Type = "notify";
+          ExecStart =
+            "${keeper} serve --boot-id %b"
+            + lib.optionalString (cfg.watchdog.device != null) " --watchdog ${cfg.watchdog.device}";
+          # The second layer, for a keeper that is killed, stopped or hung: about 0.3 s, and up to
+          # 0.25 s more, for systemd's timers are no more exact.
+          Restart = "always";
+          RestartMode = "direct";
+          RestartSec = 0;
+          RestartPreventExitStatus = "2 77";
+          WatchdogSec = "300ms";
+          WatchdogSignal = "SIGKILL";
+          TimeoutStartSec = "1s";
+          TimeoutStartFailureMode = "kill";
+          TimeoutStopSec = "1s";
+          # Not below /run/blixard, which belongs to the daemon's user.
+          RuntimeDirectory = "blixard-keeper";
+          RuntimeDirectoryPreserve = true;
+
+          # The keeper asks for real time itself: CPUSchedulingPolicy= would keep it from starting
+          # where the kernel grants its cgroup none.
+          LimitMEMLOCK = "infinity";
+          LimitRTPRIO = 10;
+          Nice = -20;
+          OOMScoreAdjust = -1000;
+
+          # CAP_KILL is for kernels without cgroup.kill.
+          CapabilityBoundingSet = "CAP_KILL";
+          DevicePolicy = "closed";
+          DeviceAllow = lib.mkIf (cfg.watchdog.device != null) "${cfg.watchdog.device} rw";
+          IPAddressDeny = "any";
+          KeyringMode = "private";
+          LockPersonality = true;
+          MemoryDenyWriteExecute = true;
+          NoNewPrivileges = true;
+          PrivateDevices = cfg.watchdog.device == null;
+          PrivateIPC = true;
+          PrivateNetwork = true;
+          PrivateTmp = true;
+          ProcSubset = "pid";
+          ProtectClock = cfg.watchdog.device == null;
+          ProtectHome = true;
+          ProtectHostname = true;
+          ProtectKernelLogs = true;
+          ProtectKernelModules = true;
+          ProtectSystem = "strict";
+          ReadWritePaths = "/sys/fs/cgroup";
+          RestrictAddressFamilies = "AF_UNIX";
+          RestrictNamespaces = true;
+          RestrictSUIDSGID = true;
+          SystemCallArchitectures = "native";
+          SystemCallErrorNumber = "EPERM";
+          SystemCallFilter = [
+            "@system-service"
+            "~@privileged @resources"
+            "mlockall sched_setscheduler"
+          ];
+          UMask = "0022";
+        };
+      };
+
+      # The last layer: what even this cannot end, a reboot does.
+      blixard-keeper-once = {
+        description = "Blixard keeper: it is lost, so every VM ends now";
+        unitConfig = {
+          DefaultDependencies = false;
+          FailureAction = "reboot-immediate";
+        };
+        serviceConfig = {
+          Type = "oneshot";
+          ExecStart = "${keeper} once --boot-id %b";
+          TimeoutStartSec = "2s";
+          RuntimeDirectory = "blixard-keeper";
+          RuntimeDirectoryPreserve = true;
+        };
+      };
+    }
+    // lib.optionalAttrs hasHost (
+      {
+        "microvm@" = gated;
+        # It writes to what the VM shares.
+        "microvm-virtiofsd@" = gated;
+      }
+      # What this host declares by itself is not Blixard's.
+      // lib.concatMapAttrs (name: _: {
+        "microvm@${name}" = ungated;
+        "microvm-virtiofsd@${name}" = ungated;
+      }) config.microvm.vms
+    );
+  };
+}
