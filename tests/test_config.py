@@ -15,6 +15,7 @@ from blixard.cli.node import _as_tables, node
 from blixard.cli.terminal import Options
 from blixard.config import CapacityConfig, Misconfigured, NixConfig, NodeConfig
 from blixard.errors import Code
+from blixard.lease import LeaseTimes
 
 FULL = """
     [node]
@@ -40,6 +41,15 @@ FULL = """
     [nix.options]
     sandbox = "false"
     cores = "2"
+
+    [lease]
+    lease_ms = 12000
+    renew_ms = 500
+    kill_ms = 1500
+    watchdog_ms = 8000
+
+    [watchdog]
+    mode = "guaranteed"
 """
 
 
@@ -79,6 +89,8 @@ def test_a_full_file(file: Path) -> None:
         log_level="debug",
         capacity=CapacityConfig(6, 24576, 1024),
         nix=NixConfig("/usr/bin/nix", 600, {"cores": "2", "sandbox": "false"}),
+        lease=LeaseTimes(12_000, 500, 1_500, 8_000),
+        watchdog_mode="guaranteed",
     )
 
 
@@ -147,6 +159,8 @@ def test_every_flag_reaches_its_key() -> None:
         *("--log-level", "debug", "--vcpus", "1", "--memory-mib", "64"),
         *("--reserve-memory-mib", "0", "--nix-binary", "n", "--nix-build-timeout-s", "5"),
         *("--nix-option", "cores", "1", "--nix-option", "sandbox", "false"),
+        *("--lease-ms", "10000", "--renew-ms", "900", "--kill-ms", "1100"),
+        *("--watchdog-ms", "7000", "--watchdog-mode", "best-effort"),
     ]
     params = node.make_context("node", given).params
     params.pop("file")
@@ -162,12 +176,15 @@ def test_every_flag_reaches_its_key() -> None:
         log_level="debug",
         capacity=CapacityConfig(1, 64, 0),
         nix=NixConfig("n", 5, {"cores": "1", "sandbox": "false"}),
+        lease=LeaseTimes(10_000, 900, 1_100, 7_000),
+        watchdog_mode="best-effort",
     )
 
 
 def test_every_key_of_a_table_is_a_field() -> None:
     assert set(config.KEYS["capacity"]) == {field.name for field in fields(CapacityConfig)}
     assert set(config.KEYS["nix"]) == {field.name for field in fields(NixConfig)}
+    assert set(config.KEYS["lease"]) == {field.name for field in fields(LeaseTimes)}
 
 
 def test_relative_paths_of_flags_are_those_of_the_shell(
@@ -281,6 +298,8 @@ def test_an_unreadable_file_is_named(file: Path, content: bytes | str | None) ->
         ("[capacity]\nvcpus = 0", Code.CONFIG_VALUE, "0 is out of range"),
         ("[capacity]\nmemory_mib = -1", Code.CONFIG_VALUE, "-1 is out of range"),
         ('[capacity]\nmemory_mib = "2GiB"', Code.CONFIG_VALUE, '"2GiB" is no whole number'),
+        ("[lease]\nkill_ms = 999", Code.CONFIG_VALUE, "999 is out of range"),
+        ('[watchdog]\nmode = "on"', Code.CONFIG_VALUE, '"on" is not known'),
         ('[nix]\nbinary = "--help"', Code.CONFIG_VALUE, '"--help" is no program'),
         ("[nix]\nbuild_timeout_s = 0", Code.CONFIG_VALUE, "0 is out of range"),
         ('[nix]\noptions = "a"', Code.CONFIG_VALUE, '"a" is no table'),
@@ -309,6 +328,19 @@ def test_what_is_not_understood_is_refused(file: Path, text: str, code: Code, to
 def test_keys_that_contradict_each_other(keys: dict[str, Any], told: str) -> None:
     [message] = messages(refused(None, {"node": keys}))
     assert told in message
+
+
+def test_times_that_break_the_arithmetic_are_all_told_with_it() -> None:
+    lease = {"lease_ms": 6_000, "watchdog_ms": 6_000}
+    wrong = refused(None, {"node": {"id": 1}, "lease": lease})
+    election, watchdog = messages(wrong)
+    assert "kill 1000 + renew 1000 + election 4000 = 6000 ms" in election
+    assert "lease 6000 - renew 1000 = 5000 ms, which must be at least watchdog 6000" in watchdog
+    assert all(problem.rejected.code is Code.CONFIG_VALUE for problem in wrong.problems)
+    assert "lease_ms = 9000, renew_ms = 1000" in wrong.problems[0].rejected.fixes[0].text
+    assert (
+        config.load(None, {"node": {"id": 1}, "lease": {"lease_ms": 7_000}}).lease.kill_ms == 1000
+    )
 
 
 def test_any_address_may_be_bound_if_another_is_advertised() -> None:

@@ -115,3 +115,18 @@ def test_a_unit_does_not_start_a_damaged_node_again_and_again(unit: str) -> None
     (listed,) = re.findall(r'RestartPreventExitStatus ?= ?"?([\d ]+)', text)
     assert str(Code.DATA_CORRUPT.exit_status) in listed.split()
     assert str(Code.DATA_UNUSABLE.exit_status) not in listed.split()
+
+
+def test_guaranteed_without_a_watchdog_is_refused(tmp_path: Path) -> None:
+    node = [sys.executable, "-m", "blixard", "node", "--id", "1", "--driver", "process"]
+    places = ["--data-dir", str(tmp_path), "--socket", str(tmp_path / "api.sock")]
+    ran = subprocess.run(
+        [*node, *places, "--bind", f"127.0.0.1:{free_port()}", "--watchdog-mode", "guaranteed"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ran.returncode == Code.NO_WATCHDOG.exit_status
+    assert "mode guaranteed is asked for, but the process driver has no watchdog" in ran.stderr
+    assert 'driver = "systemd"' in ran.stderr

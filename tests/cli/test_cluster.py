@@ -9,7 +9,6 @@ from blixard.model import Fix, Rejected
 from cli.conftest import Run
 from cli.fake_node import Context, FakeNode, a_node, a_vm, refuse
 
-
 PAGE = """\
 cluster c1: degraded; 2 of 3 nodes up, 2 needed; can lose none
   Leader   node-1, term 3

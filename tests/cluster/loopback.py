@@ -130,6 +130,20 @@ class LoopbackCluster:
         for node_id in node_ids:
             self._end(node_id, signal.SIGKILL)
 
+    def lose(self, node_id: int) -> None:
+        """The whole host at once: kill -9 of the daemon, and of all that it has started."""
+        directory = str(self.nodes[node_id].directory)
+        doomed = [self.nodes[node_id].pid]
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+                if directory in command or str((entry / "cwd").readlink()).startswith(directory):
+                    doomed.append(int(entry.name))
+        for pid in doomed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._end(node_id, signal.SIGKILL)
+
     def _end(self, node_id: int, number: signal.Signals) -> None:
         node = self.nodes[node_id]
         if node.process is not None:

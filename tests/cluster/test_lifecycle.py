@@ -1,5 +1,6 @@
 """The whole path on real parts: command line, gRPC, consensus, Nix, guards and processes."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -54,11 +55,30 @@ def test_a_daemon_that_is_killed_leaves_its_vm_running(
     assert before
     cluster.kill(host)
     wait_until(lambda: cluster.leader_id() != host, "another leader")
-    wait_until(lambda: cluster.vm("web")["state"] == "unreachable", "its silence is seen")
     assert _pids(cluster, "web")[0] == before[0]
     cluster.start(host)
     wait_until(lambda: cluster.vm("web")["state"] == "running", "it is found again")
     assert _pids(cluster, "web")[0] == before[0]
+
+
+def test_a_host_that_is_lost_gives_its_vm_to_the_standby(
+    cluster: LoopbackCluster, counting: str
+) -> None:
+    cluster.cli("vm", "create", "web", "--config", counting, "--wait")
+    host = cluster.host_of("web")
+    wait_until(lambda: (cluster.vm("web")["standby"] or {}).get("readiness") == "built", "standby")
+    began_s = time.monotonic()
+    cluster.lose(host)
+    wait_until(
+        lambda: (vm := cluster.vm("web"))["node"] != f"node-{host}" and vm["state"] == "running",
+        "it runs elsewhere",
+        60,
+    )
+    print(f"running elsewhere {time.monotonic() - began_s:.1f} s after its host was lost")
+    states = {node["id"]: node["state"] for node in cluster.json("node", "list")["items"]}
+    assert states.pop(host) == "down"
+    assert set(states.values()) == {"up"}
+    assert cluster.cli("node", "confirm-down", f"node-{host}", "--confirm", f"node-{host}").stdout
 
 
 def test_whatever_was_acknowledged_survives_the_loss_of_all_daemons(
@@ -151,7 +171,8 @@ def test_a_guest_that_dies_at_once_is_failed_with_its_last_words(
     cluster: LoopbackCluster, tmp_path: Path
 ) -> None:
     config = flake_of_runner(tmp_path / "dying", "echo 'panic: no root'; exit 7\n")
-    failed = cluster.cli("vm", "create", "web", "--config", config, "--wait", check=False)
+    create = ("vm", "create", "web", "--config", config, "--restart-limit", "0", "--wait")
+    failed = cluster.cli(*create, check=False)
     assert failed.returncode == 1
     assert "status 7" in failed.stderr
     assert "panic: no root" in failed.stderr
