@@ -95,6 +95,10 @@ SEEDS ?= 1000
 soak: venv ## simulates SEEDS histories on all cores, going on where the last run ended
 	@.venv/bin/blixard sim --seed 0 --seeds $(SEEDS) --record soak.json
 
+ROUNDS ?= 60
+soak-hosts: venv guest host-packages ## strikes systemd hosts until there are ROUNDS rounds in all
+	@PYTHONPATH=tests $(PYTHON) -m hosts.campaign --rounds $(ROUNDS) --record soak-hosts.jsonl
+
 proto: venv ## generates python/blixard/v1 from proto
 	@$(PYTHON) -m grpc_tools.protoc -I proto --python_out=python --pyi_out=python \
 	  --grpc_python_out=python proto/blixard/v1/*.proto
@@ -111,4 +115,4 @@ clean: ## removes .venv and caches; installed packages stay
 	@rm -rf .venv python/*.egg-info
 	find . \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \) -prune -exec rm -rf {} +
 
-.PHONY: help venv packages host-packages guest demo test lint bench bench-etcd soak proto lock clean
+.PHONY: help venv packages host-packages guest demo test lint bench bench-etcd soak soak-hosts proto lock clean

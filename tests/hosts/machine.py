@@ -60,7 +60,9 @@ class Machine:
         self.writable: dict[Path, str] = {}
         """Folders and pipes of this machine, and where they appear in it from its next start on."""
         self.later_s = 0
-        """How far its boot time clock is ahead of this machine's, from its next start on."""
+        """By how many seconds its boot time clock is ahead of this machine's, from its next start."""
+        self.boots = 0
+        """How often it was switched on."""
 
     @property
     def address(self) -> str:
@@ -80,6 +82,8 @@ class Machine:
     def start(self) -> None:
         """Switch it on, without waiting. Its disk is as it was left."""
         if not self._container.running:
+            self.wait_for_shutdown()  # it may have ended by itself
+            self.boots += 1
             self._container.boot(self._binds, self.writable, self.later_s)
 
     def crash(self) -> None:
