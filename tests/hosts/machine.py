@@ -60,7 +60,7 @@ class Machine:
         self.writable: dict[Path, str] = {}
         """Folders and pipes of this machine, and where they appear in it from its next start on."""
         self.later_s = 0
-        """By how many seconds its boot time clock is ahead of this machine's, from its next start."""
+        """How many seconds its boot time clock is ahead of this machine's, from its next start."""
         self.boots = 0
         """How often it was switched on."""
 
