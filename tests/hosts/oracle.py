@@ -78,15 +78,15 @@ def overlaps(
     """
     found = []
     spans = sorted(
-        (since, until, life.vm, life.host, life.pid)
+        (since, until, life.vm, life.host)
         for life in lives
         for since, until in life.executing(frozen_ms.get(life.host, now_ms))
     )
-    for number, (_, until, vm, host, pid) in enumerate(spans):
-        for later, end, other_vm, other_host, other_pid in spans[number + 1 :]:
+    for number, (_, until, vm, host) in enumerate(spans):
+        for later, end, other_vm, other_host in spans[number + 1 :]:
             if later >= until:
                 break
-            if other_vm == vm and other_pid != pid:
+            if other_vm == vm:
                 hosts = (min(host, other_host), max(host, other_host))
                 found.append(Overlap(vm, hosts, later, min(until, end)))
     return found

@@ -36,7 +36,6 @@ def life(host: str, began_ms: int, ended_ms: int | None, *frozen: tuple[int, int
 def test_an_overlap_is_where_two_could_execute(
     lives: list[Life], found: tuple[int, int] | None
 ) -> None:
-    lives[1].pid = 1
     seen = overlaps(lives, 1000, {"frozen": 500})
     first, second = sorted(one.host for one in lives)
     assert seen == ([Overlap("web", (first, second), *found)] if found else [])
