@@ -22,6 +22,16 @@ from sim import scenarios
 
 ROOT = Path(__file__).parents[2]
 
+LOST = {
+    "daemon-dead": 12.0,
+    "partition": 12.0,
+    "crash": 15.0,
+    "keeper-stopped": 20.0,
+    "late-start": 25.0,
+    "self-restart": 30.0,
+}
+"""What ends leases."""
+
 
 @dataclass(frozen=True)
 class Seeds:
@@ -75,7 +85,7 @@ def seeds(rule: str, catcher: Seeds) -> int | None:
 CATCHERS: dict[str, Seeds | Explored | Scenario | Played] = {
     **{rule: Explored(invariant, bounds) for rule, (bounds, invariant) in FINDS.items()},
     # The law and the agent.
-    "canary": Seeds("linearizability", 1),
+    "canary": Seeds("linearizability", 1, 20),
     "forgotten-request-refused": Seeds("exactly-once", 0, 40),
     "founder-registers-first": Seeds("convergence", 0, 5),
     "level-raised-by-all": Seeds("state-machine-safety", 0, 20),
@@ -98,6 +108,10 @@ CATCHERS: dict[str, Seeds | Explored | Scenario | Played] = {
     "report-of-the-present-daemon-only": Played(
         "tests/core/test_faults.py::test_a_report_of_an_earlier_daemon_that_lands_late_releases_nothing"
     ),
+    # Leases and the fence.
+    "kill-budget": Seeds("fence-in-time", 0, 20, LOST),
+    "gate": Seeds("gate", 0, 20, LOST),
+    "new-leader-waits": Seeds("holder-last", 0, 20, LOST),
     # Consensus, where it takes damage, changes of members, or an exact order of more events.
     "mark-not-checked": Seeds("corruption", 0, 40, {"lost-tail": 15.0}),
     "barrier-shared-late": Scenario(scenarios.a_reader_comes_after_the_barrier, "linearizability"),

@@ -22,6 +22,8 @@ SOMETIMES = (
     *KINDS,
     "clock-drift",
     "damage-refused",
+    "exempt",
+    "fenced",
     "late-call",
     "level-raised",
     "lost-answer",
@@ -32,6 +34,7 @@ SOMETIMES = (
     "snapshot-installed",
     "stray",
     "torn-write",
+    "watchdog",
 )
 """What must have happened at least once in the batch: a fault that never bites tests nothing."""
 
