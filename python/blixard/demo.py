@@ -147,7 +147,7 @@ class Demo:
         _say(f"Power failure: all of {lost.name} is killed, its daemon, the guard and the guest:")
         began = time.monotonic()
         self._kill(lost)
-        self._until(lambda: self._vm()["node"] not in ("", lost.name), "another node takes it")
+        self._until(lambda: self._vm()["node"] not in (None, lost.name), "another node takes it")
         took_s = time.monotonic() - began
         self._until(lambda: self._vm()["state"] == "running", "the VM runs elsewhere")
         self._blixard("node", "list")

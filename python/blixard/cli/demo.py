@@ -9,7 +9,7 @@ import click
 @click.option("--config", "what", metavar="WHAT", help="What runs as the VM, as for vm create.")
 @click.pass_context
 def demo(ctx: click.Context, nodes: int, keep: bool, what: str | None) -> None:
-    """Start three nodes and a microVM on this machine, restart the leader, clean up."""
+    """Start three nodes and a microVM here, restart the leader, lose a host, clean up."""
     from blixard import demo as story
 
     ctx.exit(story.run(nodes, what, keep=keep))
