@@ -183,6 +183,8 @@ def test_no_vm_outlives_its_lease(host: Host, fault: str) -> None:
         f"FENCE {fault}: n {len(late_ms)}, median {statistics.median(late_ms):.1f} ms, "
         f"worst {max(late_ms):.1f} ms"
     )
+    journal = f"journalctl --no-pager --lines=80 -o short-precise -u {KEEPER}"
+    host.machine.log(f"{[round(late) for late in late_ms]}\n{host.machine.succeed(journal)}")
     assert min(late_ms) * MS >= 0
     assert max(late_ms) * MS <= K_NS
 
