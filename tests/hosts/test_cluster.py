@@ -84,7 +84,7 @@ def node_name(machine: Machine) -> str:
 
 def settled(machines: Sequence[Machine]) -> None:
     """Wait until just these hosts are the cluster's nodes, and all are ready."""
-    wanted = {node_name(machine): "ready" for machine in machines}
+    wanted = {node_name(machine): "up" for machine in machines}
 
     def agrees(last_try: bool) -> bool:
         status, answer = machines[0].execute("blixard cluster status -o json")
