@@ -86,7 +86,13 @@ CATCHERS: dict[str, Seeds | Explored | Scenario | Played] = {
     **{rule: Explored(invariant, bounds) for rule, (bounds, invariant) in FINDS.items()},
     # The law and the agent.
     "canary": Seeds("linearizability", 1, 20),
-    "forgotten-request-refused": Seeds("exactly-once", 0, 40),
+    "forgotten-request-refused": Seeds(
+        "exactly-once",
+        0,
+        40,
+        {"reset": 20.0},
+        {"late_calls": 0.3, "outcomes_kept": 20, "clients": 4},
+    ),
     "founder-registers-first": Seeds("convergence", 0, 5),
     "level-raised-by-all": Seeds("state-machine-safety", 0, 20),
     "level-waits-for-all": Seeds("state-machine-safety", 0, 20),
