@@ -146,7 +146,7 @@ def test_a_node_is_down_when_its_lease_is_surely_over(
     node: Node, unrenewed_ms: int, duties: list[Duty]
 ) -> None:
     cluster = cluster_of(nodes=(node_of(1), node))
-    sight = Sight(1, {1, 3}, unrenewed_ms={1: 99_000, 3: unrenewed_ms})
+    sight = Sight(1, {1, 3}, unrenewed_ms={1: 9_000, 3: unrenewed_ms})
     assert duties_of(cluster, sight) == duties
 
 

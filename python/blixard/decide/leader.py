@@ -90,10 +90,11 @@ def back_off_ms(vm: Vm) -> int:
 
 
 def _lost(cluster: Cluster, sight: Sight) -> Iterator[Duty]:
-    """The nodes whose lease is surely over. The leader itself can renew whenever it can decide."""
+    """The nodes whose lease is surely over. That can be the leader's own: its disk may have moved to
+    another machine, which is not let in before."""
     for node_id in sorted(cluster.nodes):
         node = cluster.nodes[node_id]
-        if node.incarnation == 0 or node.is_down or node_id == sight.me:
+        if node.incarnation == 0 or node.is_down:
             continue
         if sight.unrenewed_ms.get(node_id, 0) > down_after_ms(node.lease_ms):
             yield DeclareNodeDown(node_id, node.incarnation, node.seq)
