@@ -61,7 +61,7 @@ def test_every_unit_of_a_host_starts(lab: Lab) -> None:
     for machine in lab.machines:
         machine.wait_for_unit("multi-user.target")
         assert machine.succeed("systemctl list-units --failed --no-legend") == ""
-        assert machine.succeed("systemctl is-system-running").strip() == "running"
+        assert machine.succeed("systemctl is-system-running --wait").strip() == "running"
 
 
 def test_units_are_awaited(node1: Machine) -> None:
@@ -218,7 +218,17 @@ def test_hosts_leave_no_trace_in_the_network_of_this_machine(lab: Lab) -> None:
     assert all(machine.name not in links for machine in lab.machines)
 
 
+def without_a_fence(machine: Machine, vm: str) -> None:
+    """Let a VM start that no lease covers, as one that is not Blixard's."""
+    folder = f"/etc/systemd/system/microvm@{vm}.service.d"
+    free = "[Service]\\nExecCondition=\\nSlice=system.slice\\n"
+    machine.succeed(
+        f"mkdir -p {folder}", f"printf '{free}' >{folder}/90-lab.conf", "systemctl daemon-reload"
+    )
+
+
 def test_the_daemons_user_may_run_vms_and_nothing_else(node1: Machine) -> None:
+    without_a_fence(node1, "fake")
     node1.succeed(
         "mkdir -p /srv/runner/bin",
         "printf '#!/bin/sh\\nexec sleep infinity' >/srv/runner/bin/microvm-run",
@@ -259,6 +269,7 @@ def test_the_daemons_user_builds_and_starts_a_guest(node2: Machine) -> None:
     assert (GUEST / "vmlinuz").exists(), "the guest's kernel is missing: run `make guest`"
     node2.copy_from_host(str(ROOT / "vm-templates/tiny"), "/srv/tiny")
     as_daemon = "runuser -u blixard --"
+    without_a_fence(node2, "tiny")
     runner = node2.succeed(
         f"{as_daemon} env HOME=/tmp nix build --no-link --print-out-paths "
         "path:/srv/tiny#nixosConfigurations.tiny.config.microvm.declaredRunner"
