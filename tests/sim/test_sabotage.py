@@ -99,7 +99,7 @@ CATCHERS: dict[str, Seeds | Explored | Scenario | Played] = {
     "retry-gets-first-outcome": Seeds("exactly-once", 0, 5),
     "room-checked-when-placed": Seeds("capacity", 0, 40),
     "stop-before-report": Seeds("at-most-one", 0, 40),
-    "tombstone": Seeds("at-most-one", 0, 40),
+    "tombstone": Seeds("holder-last", 0, 40),
     "report-of-the-holder-only": Seeds(
         "holder-last", 0, 40, {"reset": 20.0}, {"late_calls": 0.4, "lost_answers": 0.3, "vcpus": 2}
     ),
