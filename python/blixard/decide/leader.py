@@ -90,8 +90,8 @@ def back_off_ms(vm: Vm) -> int:
 
 
 def _lost(cluster: Cluster, sight: Sight) -> Iterator[Duty]:
-    """The nodes whose lease is surely over. That can be the leader's own: its disk may have moved to
-    another machine, which is not let in before."""
+    """The nodes whose lease is surely over. That can be the leader's own: its disk may have moved
+    to another machine, which is not let in before."""
     for node_id in sorted(cluster.nodes):
         node = cluster.nodes[node_id]
         if node.incarnation == 0 or node.is_down:
