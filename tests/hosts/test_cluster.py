@@ -241,8 +241,6 @@ def test_a_vm_of_a_host_that_lost_power_runs_elsewhere(
 ) -> None:
     rest = [machine for machine in nodes if machine is not web_host]
     web_host.crash()
-    reaches_state(rest[0], "web", "pending")
-    reaches_state(rest[0], "web", "running")
     prints(rest, "web", "web: heartbeat 1")
 
     web_host.start()
