@@ -194,7 +194,6 @@ class Demo:
         settings = node.directory / "blixard.toml"
         if not settings.exists():
             settings.write_text(self._settings(node))
-        f"blixard node --config {settings.relative_to(self._directory.parent)}"
         _echo(f"  $ blixard node --config {settings}")
         with (node.directory / "log").open("ab") as log:
             node.process = subprocess.Popen(

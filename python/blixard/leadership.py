@@ -14,7 +14,7 @@ from blixard.commands import (
 from blixard.decide import leader
 from blixard.errands import Errands
 from blixard.model import Cluster, Outcome, State
-from blixard.ports import Clock, Log, LogStatus
+from blixard.ports import Clock, Done, Log, LogStatus
 
 Key = TypeVar("Key", int, str)
 
@@ -96,15 +96,10 @@ class Leadership:
         )
 
     def _change_membership(self, change: leader.ChangeMembership) -> None:
-        if change.add:
-            self._errands.run(
-                "membership",
-                lambda done: self._log.add_member(change.node_id, change.address, done),
-                lambda _outcome: None,
-            )
-        else:
-            self._errands.run(
-                "membership",
-                lambda done: self._log.remove_member(change.node_id, done),
-                lambda _outcome: None,
-            )
+        def begin(done: Done) -> None:
+            if change.add:
+                self._log.add_member(change.node_id, change.address, done)
+            else:
+                self._log.remove_member(change.node_id, done)
+
+        self._errands.run("membership", begin, lambda _outcome: None)

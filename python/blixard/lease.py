@@ -1,7 +1,7 @@
 """The arithmetic of leases: how long a host may run its VMs, and when it is surely down.
 
 A host counts from the moment it *sent* a renewal, the leader from the moment it *applied* it, so
-the host always stops first. Both clocks may be wrong by `DRIFT`; see `docs/internals.md`.
+the host always stops first. Both clocks may be wrong by `DRIFT_PER_MILLE`; see `docs/leases.md`.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class LeaseTimes:
     renew_ms: int = 1_000
     """Between two renewals."""
     kill_ms: int = 1_000
-    """How long the fence may take to end every VM. Measured; see `docs/internals.md`."""
+    """How long the fence may take to end every VM. Measured; see `docs/leases.md`."""
     watchdog_ms: int = 6_000
     """After the last pet, a watchdog resets the host."""
 

@@ -39,33 +39,14 @@ from blixard.model import (
     Reason,
     Rejected,
     State,
-    StoreSource,
     VmSpec,
     Wanted,
 )
+from core.founding import ROOM, SMALL, add, register, told
 from core.law import Law
 from core.strategies import packed
 
-SMALL = VmSpec(StoreSource("/nix/store/0-vm"), 2, 1024)
 LARGE = replace(SMALL, vcpus=16)
-ROOM = Capacity(4, 4096)
-
-
-def told(*commands: Command) -> Law:
-    law = Law()
-    for command in commands:
-        law.apply(Entry(command, at_ms=law.index))
-    return law
-
-
-def register(node_id: int, previous: int = 0, capacity: Capacity = ROOM) -> RegisterNode:
-    address = f"n{node_id}:7001"
-    return RegisterNode(node_id, f"m{node_id}", f"j{node_id}", address, previous, capacity, "1.0")
-
-
-def add(node_id: int) -> AddNode:
-    return AddNode(node_id, f"n{node_id}:7001", f"m{node_id}", f"j{node_id}")
-
 
 STORY: list[Command] = [
     register(1),  # 1: node-1's incarnation

@@ -6,48 +6,24 @@ import pytest
 
 from blixard import machine
 from blixard.commands import (
-    AddNode,
     Command,
     CreateVm,
     DeleteVm,
     Entry,
-    RegisterNode,
     RemoveNode,
     StartVm,
     StopVm,
 )
 from blixard.errors import Code
 from blixard.model import (
-    Capacity,
     Cluster,
     Rejected,
     RequestId,
     State,
     StoreSource,
-    VmSpec,
     Wanted,
 )
-from core.law import Law
-
-SMALL = VmSpec(StoreSource("/nix/store/0-vm"), 2, 1024)
-LARGE = replace(SMALL, vcpus=16)
-ROOM = Capacity(4, 4096)
-
-
-def told(*commands: Command) -> Law:
-    law = Law()
-    for command in commands:
-        law.apply(Entry(command, at_ms=law.index))
-    return law
-
-
-def register(node_id: int, previous: int = 0, capacity: Capacity = ROOM) -> RegisterNode:
-    address = f"n{node_id}:7001"
-    return RegisterNode(node_id, f"m{node_id}", f"j{node_id}", address, previous, capacity, "1.0")
-
-
-def add(node_id: int) -> AddNode:
-    return AddNode(node_id, f"n{node_id}:7001", f"m{node_id}", f"j{node_id}")
+from core.founding import SMALL, add, register, told
 
 
 def test_a_retry_gets_the_first_outcome_and_acts_once() -> None:

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from hosts.configuration import configuration
 from hosts.faults import Site, busy_files
 from hosts.faults_watchdog import DEVICE, WATCHDOG_MS
 from hosts.lab import open_lab
 from hosts.layers import ROOT
 from hosts.machine import Machine, retry
-from hosts.network import SUBNET
 
 NAMES: Final = ("node1", "node2", "node3")
 PATIENCE_S: Final = 90
@@ -25,24 +25,6 @@ GUESTS: Final = {
     "real": "/root/tiny#tiny --memory 256 --failover always",
 }
 """The VMs, and what they are made of: processes that only exist, and a guest in QEMU."""
-
-
-def configuration(node_id: int) -> str:
-    """Node 1 founds the cluster; the others join through any that they find."""
-    ids = range(1, len(NAMES) + 1)
-    peers = [f"{other}:{SUBNET}.{other}:7001" for other in ids if other != node_id]
-    return f"""
-[node]
-id = {node_id}
-bind = "{SUBNET}.{node_id}:7001"
-bootstrap = {"true" if node_id == 1 else "false"}
-peers = {json.dumps(peers if node_id > 1 else [])}
-driver = "systemd"
-
-[capacity]
-vcpus = 3
-memory_mib = 2048
-"""
 
 
 def watched(layers: Sequence[Path]) -> dict[str, str]:
@@ -59,7 +41,7 @@ def open_site(layers: Sequence[Path], runs: Path, seed: int) -> Iterator[Site]:
     """Hosts that are ready to be switched on; nothing of them is left in the end."""
     files = {
         name: {
-            "/etc/blixard/blixard.toml": configuration(number),
+            "/etc/blixard/blixard.toml": configuration(number, vcpus=3),
             **busy_files(layers),
             **watched(layers),
         }

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from hosts.configuration import configuration
 from hosts.conftest import NAMES, OpenLab
 from hosts.lab import GUEST, Lab
 from hosts.layers import ROOT
 from hosts.machine import Machine, retry
-from hosts.network import SUBNET
 
 CONFIG = "/etc/blixard/blixard.toml"
 TINY = "/root/tiny#tiny"
@@ -21,28 +21,13 @@ PATIENCE = 90
 """Seconds that anything may take on a busy machine, an emulated guest's boot included."""
 
 
-def configuration(node_id: int) -> str:
-    """Node 1 founds the cluster; the others join through any that they find."""
-    peers = [f"{other}:{SUBNET}.{other}:7001" for other in (1, 2, 3) if other != node_id]
-    return f"""
-[node]
-id = {node_id}
-bind = "{SUBNET}.{node_id}:7001"
-bootstrap = {"true" if node_id == 1 else "false"}
-peers = {json.dumps(peers if node_id > 1 else [])}
-driver = "systemd"
-
-[capacity]
-vcpus = 4
-memory_mib = 2048
-"""
-
-
 @pytest.fixture(scope="module")
 def lab(new_lab: OpenLab) -> Lab:
     """Three hosts that form a cluster, each with the tiny template; a fourth is off."""
     assert (GUEST / "vmlinuz").exists(), "the guest's kernel is missing: run `make guest`"
-    lab = new_lab({name: {CONFIG: configuration(id_)} for id_, name in enumerate(NAMES, start=1)})
+    lab = new_lab(
+        {name: {CONFIG: configuration(id_, vcpus=4)} for id_, name in enumerate(NAMES, start=1)}
+    )
     for machine in lab.machines[:3]:
         machine.start()
     for machine in lab.machines[:3]:
