@@ -63,6 +63,9 @@ def test_while_fenced_what_appears_is_killed_and_no_lease_begins_before(room: Ro
     client = room.serve()
     late = room.vm("late")
     until(lambda: room.ended(late))
+    # It answers once its first fence has ended. That would wait for the other process to leave the
+    # slice, which here happens only when it is asked for below.
+    assert client.status()["fenced"]
     other = room.vm("other")
     answer = client.ask(f"renew {BOOT} {now_ns() + 5_000 * MS}")
     assert answer == "no the fence has not ended everything yet: renew again"
