@@ -42,6 +42,7 @@ FOUND = {
     1: "a node that was admitted before the founder had registered shut the founder out for ever",
     100_002: "a sign-in that landed late silenced the daemon that had signed in since",
     200_075: "a removed node went on naming a leader that had left it, and never asked why",
+    10_261_345: "a watchdog petted at the last moment bit when the lease ended, not before",
     200_111: "a member whose log did not name the only possible leader yet refused it its vote",
 }
 """Seeds that once found a defect, and which."""

@@ -103,7 +103,7 @@ class Keeper:
     def _may_pet(self, watchdog: Watchdog, now: int) -> bool:
         """Only if the watchdog would then bite before the lease ends, or if there is nothing that
         it would have to end: no process, and no gate through which one may still come."""
-        if now + watchdog.timeout_ns <= self.deadline_ns + self._budget_ns:
+        if now + watchdog.timeout_ns < self.deadline_ns + self._budget_ns:
             return True
         gates = self._files.gates()
         kept = {name for name, gate in gates.items() if gate.keep}
@@ -156,7 +156,7 @@ class Keeper:
     def _permit(self, name: str, gate: Gate) -> str:
         if now_ns() >= self.deadline_ns:
             raise Refused("the lease of this host has ended: renew first")
-        if self._watchdog and self._watchdog.bites_ns > self.deadline_ns + self._budget_ns:
+        if self._watchdog and self._watchdog.bites_ns >= self.deadline_ns + self._budget_ns:
             raise Refused("the lease of this host ends before its watchdog bites: renew first")
         there = self._files.look(name)
         if there and there.epoch > gate.epoch:

@@ -143,7 +143,7 @@ class Keeper:
 
     def _is_watched(self) -> bool:
         watchdog = self._computer.watchdog
-        return watchdog is None or watchdog.bites_ms <= self.deadline_ms + TIMES.kill_ms
+        return watchdog is None or watchdog.bites_ms < self.deadline_ms + TIMES.kill_ms
 
     # --- the fence ------------------------------------------------------------------------------
 
@@ -231,6 +231,6 @@ class Keeper:
         """Only if the watchdog would then bite before the lease ends, or nothing is there that it
         would have to end: no process, and no gate through which one may still come."""
         ends_ms = self._computer.boot_ms() + TIMES.watchdog_ms
-        if ends_ms <= self.deadline_ms + TIMES.kill_ms:
+        if ends_ms < self.deadline_ms + TIMES.kill_ms:
             return True
         return not self._computer.hypervisor.slice() and all(g.keep for g in self.gates.values())
