@@ -144,8 +144,8 @@ class Trial:
         writer = Fork(lambda said: write(journal, first, entries, said, sabotage))
         wanted = self.random.choice([0, 1, self.random.randrange(100)])
         if not self.cuts:
-            # The first mark in a slot is a new block. Its fdatasync(2) that meets the shutdown of the
-            # file system may succeed, and the block is lost (Linux 6.18): no power cut does that.
+            # The first mark in a slot is a new block. Its fdatasync(2) that meets the shutdown of
+            # the file system may succeed in vain (Linux 6.18): no power cut does that.
             wanted = max(wanted, FIRST_WORDS)
         aims_at_snapshot = self.random.random() < 0.4
         lines: list[str] = []
