@@ -35,6 +35,49 @@ let
       Slice = lib.mkForce "blixard-vms.slice";
     };
   };
+  # What the keeper and its deputy have in common.
+  confined = {
+    # Not below /run/blixard, which belongs to the daemon's user.
+    RuntimeDirectory = "blixard-keeper";
+    RuntimeDirectoryPreserve = true;
+
+    # They ask for real time themselves: CPUSchedulingPolicy= would keep them from starting
+    # where the kernel grants their cgroup none.
+    LimitMEMLOCK = "infinity";
+    LimitRTPRIO = 10;
+    Nice = -20;
+    OOMScoreAdjust = -1000;
+
+    # CAP_KILL is for kernels without cgroup.kill.
+    CapabilityBoundingSet = "CAP_KILL";
+    DevicePolicy = "closed";
+    IPAddressDeny = "any";
+    KeyringMode = "private";
+    LockPersonality = true;
+    MemoryDenyWriteExecute = true;
+    NoNewPrivileges = true;
+    PrivateIPC = true;
+    PrivateNetwork = true;
+    PrivateTmp = true;
+    ProcSubset = "pid";
+    ProtectHome = true;
+    ProtectHostname = true;
+    ProtectKernelLogs = true;
+    ProtectKernelModules = true;
+    ProtectSystem = "strict";
+    ReadWritePaths = "/sys/fs/cgroup";
+    RestrictAddressFamilies = "AF_UNIX";
+    RestrictNamespaces = true;
+    RestrictSUIDSGID = true;
+    SystemCallArchitectures = "native";
+    SystemCallErrorNumber = "EPERM";
+    SystemCallFilter = [
+      "@system-service"
+      "~@privileged @resources"
+      "mlockall sched_setscheduler"
+    ];
+    UMask = "0022";
+  };
   ungated = {
     overrideStrategy = "asDropin";
     serviceConfig = {
@@ -69,8 +112,11 @@ in
 
     systemd.slices.blixard-vms = {
       description = "Blixard: the VMs of this host";
-      # Whoever stops the keeper by hand gets it back while a VM runs.
-      unitConfig.Upholds = "blixard-keeper.service";
+      # Whoever stops either by hand gets it back while a VM runs.
+      unitConfig.Upholds = [
+        "blixard-keeper.service"
+        "blixard-keeper-deputy.service"
+      ];
     };
 
     systemd.services = {
@@ -78,6 +124,7 @@ in
         description = "Blixard keeper: without a lease, no VMs";
         wantedBy = [ "multi-user.target" ];
         requires = [ "blixard-keeper.socket" ];
+        wants = [ "blixard-keeper-deputy.service" ];
         after = [
           "blixard-keeper.socket"
           "systemd-tmpfiles-setup.service"
@@ -90,7 +137,7 @@ in
         onFailure = [ "blixard-keeper-once.service" ];
         unitConfig.DefaultDependencies = false;
 
-        serviceConfig = {
+        serviceConfig = confined // {
           Type = "notify";
           ExecStart =
             "${keeper} serve --boot-id %b"
@@ -108,49 +155,32 @@ in
           TimeoutStartSec = "5s";
           TimeoutStartFailureMode = "kill";
           TimeoutStopSec = "1s";
-          # Not below /run/blixard, which belongs to the daemon's user.
-          RuntimeDirectory = "blixard-keeper";
-          RuntimeDirectoryPreserve = true;
 
-          # The keeper asks for real time itself: CPUSchedulingPolicy= would keep it from starting
-          # where the kernel grants its cgroup none.
-          LimitMEMLOCK = "infinity";
-          LimitRTPRIO = 10;
-          Nice = -20;
-          OOMScoreAdjust = -1000;
-
-          # CAP_KILL is for kernels without cgroup.kill.
-          CapabilityBoundingSet = "CAP_KILL";
-          DevicePolicy = "closed";
           DeviceAllow = lib.mkIf (cfg.watchdog.device != null) "${cfg.watchdog.device} rw";
-          IPAddressDeny = "any";
-          KeyringMode = "private";
-          LockPersonality = true;
-          MemoryDenyWriteExecute = true;
-          NoNewPrivileges = true;
           PrivateDevices = cfg.watchdog.device == null;
-          PrivateIPC = true;
-          PrivateNetwork = true;
-          PrivateTmp = true;
-          ProcSubset = "pid";
           ProtectClock = cfg.watchdog.device == null;
-          ProtectHome = true;
-          ProtectHostname = true;
-          ProtectKernelLogs = true;
-          ProtectKernelModules = true;
-          ProtectSystem = "strict";
-          ReadWritePaths = "/sys/fs/cgroup";
-          RestrictAddressFamilies = "AF_UNIX";
-          RestrictNamespaces = true;
-          RestrictSUIDSGID = true;
-          SystemCallArchitectures = "native";
-          SystemCallErrorNumber = "EPERM";
-          SystemCallFilter = [
-            "@system-service"
-            "~@privileged @resources"
-            "mlockall sched_setscheduler"
-          ];
-          UMask = "0022";
+        };
+      };
+
+      # A restart takes too long on a host that is far too busy, so another process runs already.
+      blixard-keeper-deputy = {
+        description = "Blixard keeper's deputy: it ends the VMs if the keeper is late";
+        after = [ "systemd-tmpfiles-setup.service" ];
+        conflicts = [ "shutdown.target" ];
+        before = [ "shutdown.target" ];
+        startLimitIntervalSec = 0;
+        unitConfig.DefaultDependencies = false;
+        serviceConfig = confined // {
+          Type = "notify";
+          ExecStart = "${keeper} deputy --boot-id %b";
+          Restart = "always";
+          RestartSec = 1;
+          RestartPreventExitStatus = 2;
+          WatchdogSec = "10s";
+          WatchdogSignal = "SIGKILL";
+          TimeoutStopSec = "1s";
+          PrivateDevices = true;
+          ProtectClock = true;
         };
       };
 

@@ -37,6 +37,7 @@ class Room:
         self.listener.bind(str(path / "socket"))
         self.listener.listen()
         self.keeper: subprocess.Popen[bytes] | None = None
+        self.deputy: subprocess.Popen[bytes] | None = None
         self._vms: list[subprocess.Popen[bytes]] = []
         self._clients: list[KeeperClient] = []
 
@@ -65,6 +66,19 @@ class Room:
             pass_fds=(listener,),
         )
         return self.connect()
+
+    def depute(self) -> None:
+        """Start the deputy."""
+        where = ("--directory", str(self.directory), "--slice", str(self.slice))
+        with (self.directory / "said").open("wb") as said:
+            self.deputy = subprocess.Popen(
+                [*PROGRAM, "deputy", "--boot-id", BOOT, *where], stderr=said
+            )
+
+    def deputy_said(self) -> str:
+        """What it has logged, but for what it could not have here."""
+        lines = (self.directory / "said").read_text().splitlines()
+        return "".join(line for line in lines if not line.startswith("goes on without"))
 
     def connect(self) -> "KeeperClient":
         client = KeeperClient(self.listener.getsockname())
@@ -95,9 +109,10 @@ class Room:
         return True
 
     def close(self) -> None:
-        for process in [*self._vms, *([self.keeper] if self.keeper else [])]:
-            process.kill()
-            process.wait()
+        for process in [self.keeper, self.deputy, *self._vms]:
+            if process is not None:
+                process.kill()
+                process.wait()
         for client in self._clients:
             client.close()
         self.listener.close()

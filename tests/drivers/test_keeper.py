@@ -241,7 +241,7 @@ def test_once_spares_what_is_kept(room: Room) -> None:
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        ([], "write serve, once or gate NAME"),
+        ([], "write serve, deputy, once or gate NAME"),
         (["serve", "--max-ms", "soon"], "--max-ms: 'soon' is no number of milliseconds"),
         (["serve", "--maximum", "1"], "--maximum: give one of --boot-id"),
         (["serve", "--watchdog", "/nowhere/watchdog"], "cannot be used: No such file"),

@@ -1,11 +1,13 @@
 """The keeper: when the lease of this host ends, so do its VMs, whatever the daemon does.
 
     python3 -I -S keeper.py serve [SETTING...]
+    python3 -I -S keeper.py deputy [SETTING...]
     python3 -I -S keeper.py once [SETTING...]
     python3 -I -S keeper.py gate NAME
 
 `serve` holds the lease. At the deadline it shuts the gates, kills what runs in the slice, and kills
-what appears there until the lease is renewed. `once` does so once, for whoever has lost the keeper.
+what appears there until the lease is renewed. `deputy` does so if `serve` is late, because it was
+stopped or killed. `once` does so once, for whoever has lost the keeper.
 `gate` exits with 0 if a VM may start now, and with 1 if not, as `ExecCondition=` has it.
 
 A request is a packet on the Unix socket that systemd hands over, answered by `ok ...` or `no WHY`:
@@ -49,9 +51,9 @@ def main(arguments: list[str]) -> int:
             if why:
                 log(why)
             return 1 if why else 0
-        case [("serve" | "once") as command, *words]:
+        case [("serve" | "deputy" | "once") as command, *words]:
             return keep(command, parse(words))
-    raise ValueError("write serve, once or gate NAME, and then settings")
+    raise ValueError("write serve, deputy, once or gate NAME, and then settings")
 
 
 def parse(words: list[str]) -> dict[str, str]:
@@ -72,33 +74,34 @@ def files_of(settings: dict[str, str]) -> KeeperFiles:
 
 
 def keep(command: str, settings: dict[str, str]) -> int:
-    """Run the keeper. What only it needs is imported here: a gate is asked before every start."""
+    """Run the keeper, or its deputy. What they need is imported here: a gate needs little, and is
+    asked before every start."""
     import socket
 
+    from blixard.drivers.keeper_deputy import Deputy
     from blixard.drivers.keeper_lease import Keeper, Unkillable
     from blixard.drivers.keeper_server import KeeperServer, be_punctual
     from blixard.drivers.keeper_slice import Slice, find_slice
     from blixard.drivers.keeper_watchdog import Watchdog
 
-    path = Path(settings["--slice"]) if settings["--slice"] else find_slice()
+    vms = Slice(Path(settings["--slice"]) if settings["--slice"] else find_slice())
     watchdog = None
     if command == "serve" and settings["--watchdog"]:
         watchdog = Watchdog(settings["--watchdog"], int(settings["--watchdog-ms"]))
     files = files_of(settings)
     files.create()
-    keeper = Keeper(
-        files,
-        Slice(path),
-        watchdog,
-        max_ns=int(settings["--max-ms"]) * MS,
-        budget_ns=int(settings["--budget-ms"]) * MS,
-    )
+    max_ns, budget_ns = int(settings["--max-ms"]) * MS, int(settings["--budget-ms"]) * MS
+    keeper = Keeper(files, vms, watchdog, max_ns=max_ns, budget_ns=budget_ns)
     try:
-        if command == "once":
-            keeper.fence()
-        else:
-            be_punctual()
-            KeeperServer(keeper, socket.socket(fileno=3)).serve()
+        match command:
+            case "once":
+                keeper.fence()
+            case "deputy":
+                be_punctual()
+                Deputy(files, vms).serve()
+            case _:
+                be_punctual()
+                KeeperServer(keeper, socket.socket(fileno=3)).serve()
     except Unkillable as stuck:
         log(str(stuck))
         return UNKILLABLE

@@ -84,11 +84,12 @@ class KeeperFiles:
         return True
 
     def end_lease(self) -> None:
-        """Shut the gates that heed a deadline, and forget it. A full disk is no hindrance."""
+        """Shut the gates that heed a deadline, and forget it. A full disk is no hindrance, nor is
+        somebody who does the same."""
         kept = self.kept()
         for path in self._gates.iterdir():
             if path.name not in kept:
-                path.unlink()
+                path.unlink(missing_ok=True)
         self._deadline.unlink(missing_ok=True)
 
     def gates(self) -> dict[str, Gate]:

@@ -146,6 +146,8 @@ class Keeper:
                 f"{self._max_ns // MS} are allowed: stamp renewals with CLOCK_BOOTTIME, and give "
                 "node and keeper the same times"
             )
+        if self.deadline_ns and not self._files.deadline_ns():
+            self._end_lease()  # as the deputy has, while this was held up
         if not self.deadline_ns and not self._is_clear():
             raise Refused("the fence has not ended everything yet: renew again")
         if deadline_ns > self.deadline_ns:
