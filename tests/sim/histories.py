@@ -15,6 +15,7 @@ from blixard.commands import (
     RegisterNode,
     ReportVm,
     RestartVm,
+    SetPolicy,
     SettleNode,
     StartVm,
     StopVm,
@@ -24,7 +25,9 @@ from blixard.model import (
     Accepted,
     Capacity,
     Cluster,
+    OnQuorumLoss,
     Outcome,
+    Policy,
     Reason,
     Rejected,
     State,
@@ -36,6 +39,7 @@ from blixard.sim.operations import Absent, Answer, Call, Operation, Seen, Verb
 
 VERBS = (*Verb, Verb.READ, Verb.READ)
 SOURCE = StoreSource("/nix/store/runner")
+KEEP = Policy(OnQuorumLoss.KEEP)
 
 
 class Table:
@@ -59,9 +63,12 @@ class Table:
         match call.verb:
             case Verb.READ:
                 found = self._cluster.vms.get(vm)
-                return Absent() if found is None else Seen(found.uid, found.wanted)
+                return Absent() if found is None else Seen(found.uid, found.wanted, found.policy)
             case Verb.CREATE:
-                return self.apply(CreateVm(vm, VmSpec(SOURCE, vcpus, 1), call.wanted))
+                spec = VmSpec(SOURCE, vcpus, 1)
+                return self.apply(CreateVm(vm, spec, call.wanted, policy=call.policy))
+            case Verb.SET:
+                return self.apply(SetPolicy(vm, call.policy))
             case Verb.START:
                 return self.apply(StartVm(vm))
             case Verb.STOP:
@@ -136,7 +143,12 @@ def true_history(
 def _asked(random: Random, client: int, vms: int, begun: int) -> Operation:
     wanted = random.choice((Wanted.RUNNING, Wanted.STOPPED))
     verb = random.choice(VERBS)
-    call = Call(verb, wanted) if verb is Verb.CREATE else Call(verb)
+    policy = random.choice((Policy(), KEEP))
+    call = Call(verb)
+    if verb is Verb.CREATE:
+        call = Call(verb, wanted, policy)
+    elif verb is Verb.SET:
+        call = Call(verb, policy=policy)
     return Operation(client, f"vm-{random.randrange(vms)}", call, begun)
 
 
@@ -152,7 +164,7 @@ def _lies(one: Operation) -> list[Answer]:
     if one.call.verb is Verb.READ:
         uid = one.index or 4
         seen = [Seen(uid + more, wanted) for more in (-1, 0, 1) for wanted in Wanted]
-        return [Absent(), *seen]
+        return [Absent(), *seen, *[replace(one, policy=KEEP) for one in seen]]
     index = one.index or 4
     codes = (Code.EXISTS, Code.BUSY, Code.NO_SUCH_VM, Code.TOO_LARGE)
     return [Accepted(index), Accepted(index + 1), Accepted(index + 3), *map(refused, codes)]
@@ -162,8 +174,8 @@ def refused(code: Code) -> Rejected:
     return Rejected(code, "")
 
 
-Truth = tuple[int, Wanted] | None
-"""The uid of the VM of that name, and what is wanted of it; None without one."""
+Truth = tuple[int, Wanted, Policy] | None
+"""The uid of the VM of that name, what is wanted of it and its policy; None without one."""
 
 
 def explainable(history: Sequence[Operation]) -> bool:
@@ -210,15 +222,17 @@ def _done(truth: Truth, one: Operation, index: int) -> Iterator[Truth]:
     """The command takes effect at `index`; nothing if it would be refused."""
     match one.call.verb, truth:
         case Verb.CREATE, None:
-            yield index, one.call.wanted
-        case Verb.DELETE, (uid, wanted):
-            yield uid, Wanted.DELETED
+            yield index, one.call.wanted, one.call.policy
+        case Verb.DELETE, (uid, wanted, policy):
+            yield uid, Wanted.DELETED, policy
             if wanted is not Wanted.DELETED:
                 yield None
-        case ((Verb.START | Verb.RESTART), (uid, Wanted.RUNNING | Wanted.STOPPED)):
-            yield uid, Wanted.RUNNING
-        case Verb.STOP, (uid, Wanted.RUNNING | Wanted.STOPPED):
-            yield uid, Wanted.STOPPED
+        case ((Verb.START | Verb.RESTART), (uid, Wanted.RUNNING | Wanted.STOPPED, policy)):
+            yield uid, Wanted.RUNNING, policy
+        case Verb.STOP, (uid, Wanted.RUNNING | Wanted.STOPPED, policy):
+            yield uid, Wanted.STOPPED, policy
+        case Verb.SET, (uid, (Wanted.RUNNING | Wanted.STOPPED) as wanted, _):
+            yield uid, wanted, one.call.policy
 
 
 def _true(truth: Truth, one: Operation) -> bool:
@@ -226,8 +240,10 @@ def _true(truth: Truth, one: Operation) -> bool:
     verb = one.call.verb
     tombstone = truth is not None and truth[1] is Wanted.DELETED
     match one.answer:
-        case Seen(uid, wanted):
-            return truth == (uid, wanted)
+        case Seen(uid, wanted, policy):
+            if truth is None or truth[:2] != (uid, wanted):
+                return False
+            return tombstone or truth[2] == policy
         case Absent():
             return truth is None
         case Rejected(Code.EXISTS):

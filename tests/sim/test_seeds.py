@@ -24,6 +24,7 @@ SOMETIMES = (
     "damage-refused",
     "exempt",
     "fenced",
+    "kept",
     "late-call",
     "level-raised",
     "lost-answer",

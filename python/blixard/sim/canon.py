@@ -88,8 +88,11 @@ class Canon:
         for name, old in before.vms.items():
             holder = old.holder
             new = self.cluster.vms.get(name)
-            if holder is None or (new is not None and new.holder == holder):
+            now = new.holder if new is not None else None
+            if holder is None or now == holder:
                 continue
+            if now is not None and (now.node_id, now.epoch) == (holder.node_id, holder.epoch):
+                continue  # It is to be kept, and its host began a new life with it.
             if self._runs(holder.node_id, name, old.uid):
                 yield "holder-last", f"{name} is released, but runs on node-{holder.node_id}"
 

@@ -5,12 +5,15 @@ commit and every applied entry of every node, every start of a VM and every answ
 violation ends the history.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from blixard import codec
+from blixard.commands import ConfirmDown, RegisterNode, ReportVm
 from blixard.errors import BlixardError
-from blixard.model import Accepted, Holder, Outcome, RequestId
+from blixard.model import Accepted, Holder, Outcome, RequestId, Vm
+from blixard.ports import Run
 from blixard.raft import snapshot as snapshots
 from blixard.raft.replica import StateDiffers
 from blixard.raft.store import Batch, CorruptJournal
@@ -36,6 +39,8 @@ INVARIANTS: Final = {
     "one-holder": "a VM is placed only where no host holds it",
     "capacity": "a host is never given more than it has",
     "at-most-one": "a VM never runs on two hosts",
+    "kept": "a VM that is to be kept is ended and freed by no loss of its host, only by its host's "
+    "word or a person's",
     "fence-in-time": "no VM but those to be kept executes after the lease of its host",
     "gate": "a VM is let start only before the fence of its host begins",
     "failover": "a host that is lost is declared down soon after its lease has ended",
@@ -206,8 +211,25 @@ class Checks:
 
     def applied(self, host: "Host", index: int, entry: bytes, outcome: Outcome) -> None:
         """A node has applied a command."""
+        before = self.canon.cluster.vms
         for invariant, what in self.canon.applied(host.name, index, entry, outcome):
             self.violate(invariant, what)
+        if before is not self.canon.cluster.vms:
+            self._keeps(before, entry)
+
+    def _keeps(self, before: Mapping[str, Vm], entry: bytes) -> None:
+        """Who frees a VM that is to be kept, and that this is settled when it is placed."""
+        for name, old in before.items():
+            vm = self.canon.cluster.vms.get(name)
+            if old.holder is None or vm is old:
+                continue
+            if vm is not None and vm.holder is not None and vm.holder.epoch == old.holder.epoch:
+                if vm.keeps is not old.keeps:
+                    self.violate("kept", f"what becomes of {name} is changed while it is placed")
+            elif old.keeps:
+                command = codec.decode_entry(entry).command
+                if not isinstance(command, ReportVm | RegisterNode | ConfirmDown):
+                    self.violate("kept", f"{name} is freed by {type(command).__name__}")
 
     def snapshot_taken(self, host: "Host", index: int, data: bytes) -> None:
         """A node's whole state as of `index`."""
@@ -223,8 +245,15 @@ class Checks:
 
     # --- hosts and clients ----------------------------------------------------------------------
 
-    def started(self, node_id: int, name: str, uid: int, epoch: int) -> None:
+    def started(self, node_id: int, name: str, run: Run) -> None:
         """A host begins to run a VM."""
+        uid, epoch = run.uid, run.epoch
+        vm = self.canon.cluster.vms.get(name)
+        placed = vm is not None and vm.holder is not None and vm.holder.epoch == epoch
+        if vm is not None and placed and vm.keeps is not run.keep:
+            self.violate(
+                "kept", f"{name} runs as if keep were {run.keep}, and was placed otherwise"
+            )
         last, last_node = self._epochs.get((name, uid), (0, node_id))
         if epoch < last or (epoch == last and last_node != node_id):
             self.violate("monotone-epochs", f"{name} starts under {epoch} after {last}")

@@ -9,11 +9,22 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from blixard.commands import Command, CreateVm, DeleteVm, RestartVm, StartVm, StopVm
+from blixard.commands import (
+    Command,
+    CreateVm,
+    DeleteVm,
+    RestartVm,
+    SetPolicy,
+    StartVm,
+    StopVm,
+)
 from blixard.errors import Code
 from blixard.model import (
     Accepted,
+    Failover,
+    OnQuorumLoss,
     Outcome,
+    Policy,
     Rejected,
     RequestId,
     StoreSource,
@@ -33,6 +44,15 @@ PATIENCE_US: Final = 40_000_000
 """After this long without an answer a client gives up; what it asked may still take effect."""
 VERBS: Final = (*Verb, *[Verb.CREATE, Verb.START, Verb.RESTART] * 2, Verb.READ)
 """As often as they are asked: most VMs are there, and are to run."""
+KEEP: Final = Policy(OnQuorumLoss.KEEP)
+POLICIES: Final = (
+    *[Policy()] * 4,
+    *[KEEP] * 2,
+    Policy(failover=Failover.ALWAYS),
+    Policy(OnQuorumLoss.KEEP, Failover.ALWAYS, restart_limit=1),
+    Policy(failover=Failover.NEVER, restart_limit=0),
+)
+"""As often as they are asked for."""
 PAUSE_US: Final = (20_000, 400_000)
 SPEC: Final = VmSpec(StoreSource(f"/nix/store/{'0' * 32}-guest"), vcpus=1, memory_mib=512)
 
@@ -71,7 +91,8 @@ class Client:
         name = self._random.choice(self._names)
         verb = self._random.choice(VERBS)
         wanted = Wanted.STOPPED if self._random.random() < 0.2 else Wanted.RUNNING
-        self.ask(name, Call(verb, wanted), self.begin)
+        policy = self._random.choice(POLICIES)
+        self.ask(name, Call(verb, wanted, policy), self.begin)
 
     def ask(self, name: str, call: Call, then: Callable[[], object]) -> None:
         """Ask one thing, until it is answered or the patience ends."""
@@ -138,12 +159,17 @@ class _Request:
         if not isinstance(outcome, Accepted):
             return _elsewhere(node, outcome)
         vm = node.log.cluster().vms.get(self._name)
-        return Absent() if vm is None else Seen(vm.uid, vm.wanted)
+        if vm is None:
+            return Absent()
+        policy = Policy() if vm.wanted is Wanted.DELETED else vm.policy
+        return Seen(vm.uid, vm.wanted, policy)
 
     def _command(self) -> Command:
         match self._call.verb:
             case Verb.CREATE:
-                return CreateVm(self._name, SPEC, self._call.wanted)
+                return CreateVm(self._name, SPEC, self._call.wanted, policy=self._call.policy)
+            case Verb.SET:
+                return SetPolicy(self._name, self._call.policy)
             case Verb.START:
                 return StartVm(self._name)
             case Verb.STOP:

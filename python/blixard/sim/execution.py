@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from blixard.lease import LeaseTimes
 from blixard.model import Node
+from blixard.ports import UnitState
 from blixard.sim.hypervisor import Unit
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ class Execution:
 
     def begins(self, computer: "Computer", unit: Unit) -> None:
         """The first process of a VM is there."""
-        run = unit.run
-        self._world.checks.started(computer.node_id, unit.name, run.uid, run.epoch)
+        self._world.checks.started(computer.node_id, unit.name, unit.run)
         self._look(computer, unit)
 
     def thawed(self, computer: "Computer") -> None:
@@ -87,6 +87,19 @@ class Execution:
         """A keeper begins to fence."""
         if computer.hypervisor.slice():
             self._world.bit("fenced")
+        units = computer.hypervisor.units.values()
+        kept = [unit for unit in units if unit.run.keep and unit.is_there and not unit.is_killed]
+        if kept:
+            computer.later(KILL_MS * 1000, lambda: self._survived(computer, kept))
+
+    def _survived(self, computer: "Computer", kept: list[Unit]) -> None:
+        """The fence is done, and what is to be kept goes on, unless it was told to stop."""
+        for unit in kept:
+            if not unit.is_killed:
+                self._world.bit("kept")
+            elif unit.state is not UnitState.STOPPING:
+                what = f"{unit.name} is to be kept, and was killed on {computer.machine_id}"
+                self._world.checks.violate("kept", what)
 
     # --- what must hold -------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 from operator import le
 from typing import Final
 
-from blixard.model import Accepted, Wanted
+from blixard.model import Accepted, Policy, Wanted
 from blixard.sim.operations import Absent, Answer, Call, Operation, Seen, Verb
 from blixard.sim.vm_specification import VmState, answered, unanswered
 
@@ -123,22 +123,26 @@ class _Config:
 
     @property
     def cost(self) -> tuple[int, ...]:
-        """What is lower here can only help, if `ordered`, `wanted` and `uid` are the same."""
+        """What is lower here can only help, if all else is the same."""
         return self.state.floor, self.state.low, -self.state.high, *self.used
+
+
+_Key = tuple[int, Wanted | None, Policy | None, int]
 
 
 class _Configs:
     """Configurations, without those that another one makes needless."""
 
     def __init__(self) -> None:
-        self._by_key: dict[tuple[int, Wanted | None, int], dict[tuple[int, ...], _Config]] = {}
+        self._by_key: dict[_Key, dict[tuple[int, ...], _Config]] = {}
 
     def __iter__(self) -> Iterator[_Config]:
         return (one for same in self._by_key.values() for one in same.values())
 
     def add(self, new: _Config) -> bool:
         """Whether it is of use."""
-        same = self._by_key.setdefault((new.ordered, new.state.wanted, new.state.uid), {})
+        state = new.state
+        same = self._by_key.setdefault((new.ordered, state.wanted, state.policy, state.uid), {})
         cost = new.cost
         if any(all(map(le, old, cost)) for old in same):
             return False
@@ -165,13 +169,18 @@ class _Search:
             later.begun: self._bits[earlier.begun] for earlier, later in pairwise(accepted)
         }
         """For an accepted command the bit of the one before it in the log."""
-        kinds: dict[tuple[bool, Wanted], list[Operation]] = {}
+        kinds: dict[object, list[Operation]] = {}
         for one in ordered:
             if one.unknown and one.call.verb is not Verb.READ:
-                creates = one.call.verb is Verb.CREATE
-                kinds.setdefault((creates, one.call.asks_for), []).append(one)
+                kinds.setdefault(one.call.effect, []).append(one)
         self._kinds = list(kinds.values())
         """Those without an answer, by what they ask. The first to begin is as good as any later."""
+        self._sets = {
+            calls[0].call.policy: kind
+            for kind, calls in enumerate(self._kinds)
+            if calls[0].call.verb is Verb.SET
+        }
+        """Which of these kinds sets a policy. Only reads tell it, so it is set right before one."""
 
     def run(self) -> Violation | Undecided | None:
         explained = [_Config(0, VmState(), (0,) * len(self._kinds))]
@@ -220,14 +229,31 @@ class _Search:
                 if state == config.state and not one.forgotten:
                     return [replace(config, ordered=ordered)]
                 steps.append(_Config(ordered, state, config.used))
+            steps.extend(self._set_before(config, one, due))
         for kind, calls in enumerate(self._kinds):
             taken = config.used[kind]
-            if taken < len(calls) and calls[taken].begun < (due.ended or 0):
+            if calls[0].call.verb is not Verb.SET and self._is_left(config, kind, due):
                 after = self._effect(config.state, calls[taken])
                 if after is not None:
-                    used = (*config.used[:kind], taken + 1, *config.used[kind + 1 :])
-                    steps.append(_Config(config.ordered, after, used))
+                    steps.append(_Config(config.ordered, after, _one_more(config.used, kind)))
         return steps
+
+    def _is_left(self, config: _Config, kind: int, due: Operation) -> bool:
+        """Whether one more call of this kind can have taken effect."""
+        calls, taken = self._kinds[kind], config.used[kind]
+        return taken < len(calls) and calls[taken].begun < (due.ended or 0)
+
+    def _set_before(self, config: _Config, one: Operation, due: Operation) -> Iterator[_Config]:
+        """A read that saw a policy which one more call without an answer may have set."""
+        answer, state = one.answer, config.state
+        if not isinstance(answer, Seen) or not state.there or answer.policy == state.policy:
+            return
+        kind = self._sets.get(answer.policy)
+        if kind is not None and self._is_left(config, kind, due):
+            after = answered(replace(state, policy=answer.policy), one)
+            if after is not None:
+                ordered = config.ordered | self._bits[one.begun]
+                yield _Config(ordered, after, _one_more(config.used, kind))
 
     def _outcomes(self, state: VmState, one: Operation, due: Operation) -> Iterator[VmState]:
         """What may have become of the VM by an answered operation."""
@@ -240,3 +266,7 @@ class _Search:
     def _effect(self, state: VmState, one: Operation) -> VmState | None:
         before = self._passed[one.begun]
         return unanswered(state, one.call, before.index if before is not None else 0)
+
+
+def _one_more(used: tuple[int, ...], kind: int) -> tuple[int, ...]:
+    return (*used[:kind], used[kind] + 1, *used[kind + 1 :])

@@ -1,10 +1,10 @@
 """What clients of a history asked, when, and what they were told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from blixard.errors import Code
-from blixard.model import Accepted, Rejected, Wanted
+from blixard.model import Accepted, OnQuorumLoss, Policy, Rejected, Wanted
 
 
 class Verb(StrEnum):
@@ -13,28 +13,40 @@ class Verb(StrEnum):
     STOP = "stop"
     RESTART = "restart"
     DELETE = "delete"
+    SET = "set"
+    """Replace the policy."""
     READ = "read"
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a client asked; `wanted` is what a creation asks for, and means nothing elsewhere."""
+    """What a client asked. `wanted` and `policy` are what a creation asks for, and `policy` what is
+    to be set; they mean nothing elsewhere."""
 
     verb: Verb
     wanted: Wanted = Wanted.RUNNING
+    policy: Policy = field(default_factory=Policy)
 
     @property
-    def asks_for(self) -> Wanted:
-        """What is wanted of the VM if this takes effect. Reads have none."""
+    def asks_for(self) -> Wanted | None:
+        """What is wanted of the VM once this has taken effect; None if it stays as it is."""
         match self.verb:
             case Verb.CREATE:
                 return self.wanted
+            case Verb.SET | Verb.READ:
+                return None
             case Verb.STOP:
                 return Wanted.STOPPED
             case Verb.DELETE:
                 return Wanted.DELETED
             case _:
                 return Wanted.RUNNING
+
+    @property
+    def effect(self) -> tuple[bool, Wanted | None, Policy | None]:
+        """The same for all calls that do the same to a VM."""
+        sets = self.verb in (Verb.CREATE, Verb.SET)
+        return self.verb is Verb.CREATE, self.asks_for, self.policy if sets else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +56,12 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A read: the VM is there. Wanted DELETED is the tombstone of one that a host still holds."""
+    """A read: the VM is there. Wanted DELETED is the tombstone of one that a host still holds; its
+    policy means nothing."""
 
     uid: int
     wanted: Wanted
+    policy: Policy = field(default_factory=Policy)
 
 
 Answer = Accepted | Rejected | Absent | Seen
@@ -95,17 +109,27 @@ class Operation:
                 return 0
 
     def __str__(self) -> str:
-        made = f" ({self.call.wanted})" if self.call.verb is Verb.CREATE else ""
+        asked = _shown(self.call.policy) if self.call.verb in (Verb.CREATE, Verb.SET) else ""
+        if self.call.verb is Verb.CREATE:
+            asked = f" ({self.call.wanted}){asked}"
         match self.answer:
             case Accepted(index):
                 told = f"accepted at {index}"
             case Rejected(code):
                 told = code.name
-            case Seen(uid, wanted):
-                told = f"uid {uid}, wanted {wanted}"
+            case Seen(uid, wanted, policy):
+                told = f"uid {uid}, wanted {wanted}{_shown(policy)}"
             case Absent():
                 told = "absent"
             case None:
                 told = "no answer"
         span = f"{self.begun}..{'' if self.ended is None else self.ended}"
-        return f"{span} client {self.client}: {self.call.verb}{made} -> {told}"
+        return f"{span} client {self.client}: {self.call.verb}{asked} -> {told}"
+
+
+def _shown(policy: Policy) -> str:
+    """A policy in short, unless it is the usual one."""
+    if policy == Policy():
+        return ""
+    what = "keep" if policy.on_quorum_loss is OnQuorumLoss.KEEP else "stop"
+    return f" [{what}, failover {policy.failover}, limit {policy.restart_limit}]"

@@ -1,14 +1,15 @@
 """What `machine/vms.py` promises of one VM name, as far as its users can see it.
 
-Users see whether there is a VM, its uid and what is wanted of it. Hosts change none of that, but
-for one thing: a tombstone vanishes when its host reports. A VM that failed is still wanted running.
+Users see whether there is a VM, its uid, what is wanted of it and its policy. Hosts change none of
+that, but for one thing: a tombstone vanishes when its host reports. A VM that failed is still
+wanted running.
 """
 
 from dataclasses import dataclass, replace
 from typing import Final
 
 from blixard.errors import Code
-from blixard.model import Accepted, Rejected, Wanted
+from blixard.model import Accepted, Policy, Rejected, Wanted
 from blixard.sim.operations import Absent, Call, Operation, Seen, Verb
 
 _NO_LIMIT: Final = 1 << 62
@@ -24,6 +25,8 @@ class VmState:
 
     wanted: Wanted | None = None
     """None: there is no VM."""
+    policy: Policy | None = None
+    """None: there is no VM, or it is being deleted."""
     uid: int = 0
     low: int = 0
     """An unknown uid is at least this."""
@@ -49,8 +52,9 @@ def answered(state: VmState, operation: Operation) -> VmState | None:
     match operation.answer:
         case Accepted(index):
             return _accepted(state, operation.call, index)
-        case Seen(uid, wanted):
-            return _known(state, uid) if state.wanted is wanted else None
+        case Seen(uid, wanted, policy):
+            same = state.wanted is wanted and (state.policy == policy or not state.there)
+            return _known(state, uid) if same else None
         case Absent():
             return _absent(state)
         case Rejected(Code.NO_SUCH_VM):
@@ -76,22 +80,34 @@ def unanswered(state: VmState, call: Call, after: int) -> VmState | None:
     """
     if call.verb is Verb.CREATE:
         uid_low = max(state.floor, after) + 1
-        made = VmState(call.wanted, low=uid_low, floor=uid_low)
+        made = VmState(call.wanted, call.policy, low=uid_low, floor=uid_low)
         return None if state.there else made
-    if not state.there or state.wanted is call.asks_for:
+    if not state.there:
         return None
-    return replace(state, wanted=call.asks_for)
+    changed = _changed(state, call)
+    return None if changed == state else changed
 
 
 def _accepted(state: VmState, call: Call, index: int) -> VmState | None:
     if index <= state.floor:
         return None
     if call.verb is Verb.CREATE:
-        return None if state.there else VmState(call.wanted, uid=index, floor=index)
+        if state.there:
+            return None
+        return VmState(call.wanted, call.policy, uid=index, floor=index)
     if not state.there and not (call.verb is Verb.DELETE and state.wanted is Wanted.DELETED):
         return None
     high = state.high if state.uid else min(state.high, index)
-    return replace(state, wanted=call.asks_for, high=high, floor=index)
+    return replace(_changed(state, call), high=high, floor=index)
+
+
+def _changed(state: VmState, call: Call) -> VmState:
+    """What a call makes of a VM that is there."""
+    if call.verb is Verb.SET:
+        return replace(state, policy=call.policy)
+    if call.verb is Verb.DELETE:
+        return replace(state, wanted=Wanted.DELETED, policy=None)
+    return replace(state, wanted=call.asks_for)
 
 
 def _absent(state: VmState) -> VmState | None:
@@ -104,4 +120,4 @@ def _known(state: VmState, uid: int) -> VmState | None:
         return state if state.uid == uid else None
     if not state.low <= uid < state.high:
         return None
-    return VmState(state.wanted, uid=uid, floor=max(state.floor, uid))
+    return VmState(state.wanted, state.policy, uid=uid, floor=max(state.floor, uid))
