@@ -74,11 +74,13 @@ class Record:
 
 
 def table(rounds: Sequence[Round]) -> str:
-    """The summary: a row for each fault, and one for all."""
+    """The summary: a row for each fault, one for each kind of host, and one for all."""
     faults = sorted({one.fault for one in rounds})
     rows = [
         list(COLUMNS),
         *(_row(fault, [one for one in rounds if one.fault == fault]) for fault in faults),
+        _row("the leader's host", [one for one in rounds if one.was_leader]),
+        _row("another host", [one for one in rounds if not one.was_leader]),
         _row("all", rounds),
     ]
     widths = [max(len(row[number]) for row in rows) for number in range(len(COLUMNS))]

@@ -18,11 +18,11 @@ PATIENCE_S: Final = 90
 STILL: Final = Path(__file__).with_name("campaign_guest")
 TINY: Final = ROOT / "vm-templates/tiny"
 GUESTS: Final = {
-    "one": "/root/still#still --memory 64 --failover always",
-    "two": "/root/still#still --memory 64 --failover always",
-    "three": "/root/still#still --memory 64 --failover always",
+    "one": "/root/still#still --memory 64",
+    "two": "/root/still#still --memory 64",
+    "three": "/root/still#still --memory 64",
     "four": "/root/still#still --memory 64 --failover always",
-    "real": "/root/tiny#tiny --memory 256 --failover always",
+    "real": "/root/tiny#tiny --memory 256",
 }
 """The VMs, and what they are made of: processes that only exist, and a guest in QEMU."""
 

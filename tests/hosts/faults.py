@@ -6,6 +6,7 @@ A fault is a context that yields the moment at which it struck (`boot_ms`); leav
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from hosts.faults_disk import Disk
 from hosts.lab import Lab
 from hosts.machine import Machine
 from hosts.network import Network
-from hosts.oracle import boot_ms
+from hosts.oracle import boot_ms, deadline_ms
 
 SLOW_KBIT_S: Final = 200
+LATE_MS: Final = 100
+"""So long before the fence has to begin, it is struck itself."""
 DAEMON: Final = "blixard.service"
 KEEPER: Final = "blixard-keeper.service"
 BUS: Final = "dbus.service"
@@ -176,6 +179,21 @@ def slow_link(site: Site, host: Machine) -> Iterator[int]:
     site.network.speed_up(host.name)
 
 
+def late(also: "Strike") -> "Strike":
+    """Stop the daemon, so that nobody renews, and strike again when the fence is about to begin."""
+    stopped = sent(DAEMON, signal.SIGSTOP, signal.SIGCONT)
+
+    @contextmanager
+    def strike(site: Site, host: Machine) -> Iterator[int]:
+        with stopped(site, host) as at_ms:
+            due_ms = (deadline_ms(host) or boot_ms()) - LATE_MS
+            time.sleep(max(0, due_ms - boot_ms()) / 1000)
+            with also(site, host):
+                yield at_ms
+
+    return strike
+
+
 Strike = Callable[[Site, Machine], AbstractContextManager[int]]
 
 
@@ -212,6 +230,10 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "daemon busy": Fault(sent(DAEMON, signal.SIGUSR1, signal.SIGUSR2), moves=True),
     "keeper killed": Fault(sent(KEEPER, signal.SIGKILL), spares=True),
     "keeper stopped": Fault(sent(KEEPER, signal.SIGSTOP, signal.SIGCONT), spares=True),
+    "keeper killed, late": Fault(late(sent(KEEPER, signal.SIGKILL)), moves=True),
+    "keeper stopped, late": Fault(late(sent(KEEPER, signal.SIGSTOP, signal.SIGCONT)), moves=True),
+    "bus stopped, late": Fault(late(sent(BUS, signal.SIGSTOP, signal.SIGCONT)), moves=True),
+    "fsync blocked, late": Fault(late(fsync_blocked), moves=True),
     "bus killed": Fault(sent(BUS, signal.SIGKILL), spares=True),
     "bus stopped": Fault(sent(BUS, signal.SIGSTOP, signal.SIGCONT), spares=True),
     "fsync blocked": Fault(fsync_blocked),

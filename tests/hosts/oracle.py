@@ -30,6 +30,14 @@ def boot_ms() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
+def deadline_ms(machine: Machine) -> int | None:
+    """From when on a host's keeper ends every VM, by this machine's clock; None while fenced."""
+    words = _read(machine.outside(DEADLINE)).split()
+    if len(words) != 2 or words[1] == "0":
+        return None
+    return int(words[1]) // 1_000_000 - machine.later_s * 1000
+
+
 @dataclass(eq=False)
 class Life:
     """One process of a VM."""
@@ -131,11 +139,8 @@ class Host:
 
     def look_at_keeper(self) -> None:
         """Note the newest deadline; none is lost while the host is off."""
-        if not self._machine.is_up():
-            return
-        words = _read(self._machine.outside(DEADLINE)).split()
-        if len(words) == 2 and words[1] != "0":
-            self.deadline_ms = int(words[1]) // 1_000_000 - self._machine.later_s * 1000
+        if self._machine.is_up():
+            self.deadline_ms = deadline_ms(self._machine) or self.deadline_ms
 
 
 class Oracle:

@@ -53,10 +53,12 @@ def test_a_record_goes_on_and_counts_its_own_sources_only(tmp_path: Path) -> Non
 
     again = Record(path, "new")
     assert [one.number for one in again.rounds] == [0, 1]
-    head, row, everything = table(again.rounds).splitlines()
+    head, row, leaders, others, everything = table(again.rounds).splitlines()
     assert head.split()[:5] == ["fault", "rounds", "moved", "not", "p50"]
     assert row.split() == ["power", "cut", "2", "2", "0", "9.5", "11.0", "11.0", "1.5", *"00-00"]
     assert everything.split()[1:] == row.split()[2:]
+    assert leaders.split()[3:6] == ["0", "0", "0"]
+    assert others.split()[2:] == row.split()[2:]
 
 
 @pytest.mark.parametrize(
