@@ -110,8 +110,8 @@ def bench(room: Room, fifo: Fifo, monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(room, fifo, monkeypatch)
 
 
-def test_it_is_petted_each_second_while_nothing_runs(bench: Bench) -> None:
-    assert [bench.petted(500) for _ in range(6)] == [False, True] * 3
+def test_it_is_petted_again_and_again_while_nothing_runs(bench: Bench) -> None:
+    assert [bench.petted(125) for _ in range(6)] == [False, True] * 3
     bench.renew()
     assert [bench.petted(1_000) for _ in range(20)] == [True] * 20
 
@@ -128,6 +128,18 @@ def test_it_is_petted_only_if_it_would_bite_before_the_lease_ends(room: Room, be
     assert not bench.petted(1_000), "the fence kills now, and has not seen an end"
     until(lambda: room.ended(vm))
     assert bench.petted(0), "fenced, the host need not be reset"
+
+
+def test_it_bites_after_a_fence_that_takes_its_usual_time(room: Room, bench: Bench) -> None:
+    bench.renew()
+    vm = room.vm("web")
+    stamp_ns = petted_ns = bench.now_ns
+    while bench.now_ns < stamp_ns + 8_000 * MS - 75 * MS:
+        if bench.petted(75):
+            petted_ns = bench.now_ns
+    assert vm.poll() is None
+    bites_ns = petted_ns + 6_000 * MS
+    assert stamp_ns + 8_600 * MS < bites_ns < stamp_ns + 9_000 * MS
 
 
 def test_an_open_gate_is_as_good_as_a_vm(room: Room, bench: Bench) -> None:

@@ -38,7 +38,8 @@ class Round:
     """Guests of struck hosts that ended: `vm`, `host`, and `ms` after the end of the lease, which
     is negative if they ended in time."""
     resets: list[str] = field(default_factory=list)
-    """Hosts that the watchdog has reset, or that have rebooted by themselves."""
+    """Hosts that the watchdog has reset, or that have rebooted by themselves: none but those that
+    were frozen should have."""
     well_again_s: float = 0.0
     """From the end of the fault on."""
     stuck: str = ""
@@ -50,7 +51,8 @@ class Round:
     def is_bad(self) -> bool:
         """Whether a promise was broken."""
         late = any(tick["ms"] > 0 for tick in self.last_ticks)
-        return bool(self.overlaps or self.needless or self.unmoved or late or self.stuck)
+        reset = self.resets and self.fault != "freeze"
+        return bool(self.overlaps or self.needless or self.unmoved or late or reset or self.stuck)
 
 
 class Record:

@@ -68,6 +68,7 @@ def test_a_record_goes_on_and_counts_its_own_sources_only(tmp_path: Path) -> Non
         ({"last_ticks": [{"vm": "web", "host": "node1", "ms": 0}]}, False),
         ({"last_ticks": [{"vm": "web", "host": "node1", "ms": 1}]}, True),
         ({"overlaps": [{"vm": "web"}]}, True),
+        ({"resets": ["node1"]}, True),
         ({"needless": [{"vm": "web"}]}, True),
         ({"unmoved": ["web"]}, True),
         ({"stuck": "the cluster does not answer"}, True),

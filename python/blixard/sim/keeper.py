@@ -31,7 +31,7 @@ SLOWEST_US: Final = 900_000
 UNKILLABLE_US: Final = 600_000
 REBOOT_US: Final = (300_000, 800_000)
 STUCK_US: Final = (2_000_000, 20_000_000)
-PET_US: Final = 1_000_000
+PET_US: Final = 250_000
 
 
 @dataclass(frozen=True, slots=True)
