@@ -1,7 +1,8 @@
 """The person who looks after the hosts: replaces damaged journals, and lets nodes leave and join.
 
 A node whose journal is damaged, or that was wiped, comes back only as a new member: it is removed,
-its data directory is emptied, and it is started again.
+its data directory is emptied, and it is started again. Where VMs are to be kept, the person says
+that a host is down, but only once all machines are off on which they can run.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,6 +24,8 @@ NEEDS_A_PERSON: Final = frozenset(
     {Code.DATA_CORRUPT, Code.NODE_TAKEN, Code.NOT_A_MEMBER, Code.STATE_DIFFERS}
 )
 """Ways for a daemon to end that starting it again does not mend."""
+NOTICES: Final = 0.25
+"""How likely the person sees at a look that a host is not let in."""
 
 
 class Administrator:
@@ -43,6 +46,9 @@ class Administrator:
         for host in self._world.hosts.values():
             if host.node is None and host.verdict in NEEDS_A_PERSON:
                 self._care_for(host)
+            elif _is_turned_away(host) and self._world.random.random() < NOTICES:
+                self.switch_off_old(host)
+                self.confirm(host, 0.5)
 
     def _care_for(self, host: "Host") -> None:
         known = self._world.checks.canon.cluster.nodes.get(host.node_id)
@@ -50,7 +56,23 @@ class Administrator:
             self._begin_anew(host)
         elif host.node_id not in self._asked:
             self._asked.add(host.node_id)
-            self.remove(host.node_id, lambda _: self._asked.discard(host.node_id))
+            self.remove(host.node_id, lambda outcome: self._removed(host, outcome))
+
+    def _removed(self, host: "Host", outcome: Any) -> None:
+        """A host that is lost for good may still run what is to be kept."""
+        self._asked.discard(host.node_id)
+        known = self._world.checks.canon.cluster.nodes.get(host.node_id)
+        holds = isinstance(outcome, Rejected) and outcome.code is Code.NODE_HOLDS_VMS
+        if holds and host.node is None and known is not None and known.is_down:
+            self.switch_off_old(host)
+            host.lose_power()
+            self.confirm(host, 2)
+
+    def switch_off_old(self, host: "Host") -> None:
+        """All machines in which its disk was before."""
+        for computer in host.computers:
+            if computer.is_on and computer is not host.computer:
+                computer.lose_power()
 
     def _begin_anew(self, host: "Host") -> None:
         if host.is_unfit:
@@ -58,11 +80,12 @@ class Administrator:
         host.wipe()
         host.is_unfit = False
         host.verdict = None
-        host.start()
+        host.switch_on()
 
     def confirm(self, host: "Host", seconds: float) -> None:
         """`blixard node confirm-down`, again and again while the host is off, or for a while."""
-        if host.is_on or seconds <= 0 or any(one.is_on for one in host.computers):
+        empty = host.computer if _is_turned_away(host) else None
+        if seconds <= 0 or any(one.is_on for one in host.computers if one is not empty):
             return
         known = self._world.checks.canon.cluster.nodes.get(host.node_id)
         if known is None:
@@ -121,3 +144,10 @@ class Administrator:
             done(outcome)
 
         self._world.network.call(OUTSIDE, leader, serve, told, CALL_MS)
+
+
+def _is_turned_away(host: "Host") -> bool:
+    """Whether it is registered on another machine, so that this one has never run anything."""
+    node = host.node
+    refusal = node.agent.refusal if node is not None and node.is_open else None
+    return refusal is not None and refusal.code is Code.NODE_TAKEN

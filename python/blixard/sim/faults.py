@@ -143,7 +143,7 @@ KINDS: Final[dict[str, Strike]] = {
     "queued-start": faults_leases.queued_start,
     "unkillable": faults_leases.unkillable,
     "two-reboots": faults_leases.two_reboots,
-    # "disk-moved": faults_leases.disk_moved: a leader on another machine is never let in (seed 0).
+    "disk-moved": faults_leases.disk_moved,
     "confirm-down": faults_leases.confirm_down,
     "membership": faults_hosts.membership,
     "transfer": faults_hosts.transfer,

@@ -151,9 +151,7 @@ def disk_moved(faults: "Faults") -> None:
 def confirm_down(faults: "Faults") -> None:
     """An operator switches a host off, and says so at once, and again until he is heard."""
     host = faults.host()
-    for computer in host.computers:
-        if computer.is_on and computer is not host.computer:
-            computer.lose_power()
     host.lose_power()
+    faults.world.administrator.switch_off_old(host)
     faults.world.administrator.confirm(host, faults.random.uniform(5, 25))
     faults.lasting((2, 25), host.switch_on)
