@@ -10,7 +10,6 @@ import json
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +23,9 @@ ANSWER_BYTES: Final = 1 << 18
 
 _log = logging.getLogger(__name__)
 
-Answered = Callable[[str], None]
+
+class UnansweredError(BlixardError):
+    """The keeper was asked, and it is not known whether it has done so."""
 
 
 class KeeperClient:
@@ -59,8 +60,8 @@ class KeeperClient:
             self._send_deadline()
 
     async def permit(self, name: str, epoch: int, incarnation: int, keep: bool) -> None:
-        """Open the gate of a VM. Raises `BlixardError`, and then the gate is not open, or not for
-        longer than the lease lasts."""
+        """Open the gate of a VM. Raises `BlixardError`, and then the gate is not open; but it may
+        be if that is an `UnansweredError`."""
         await self._ask(f"permit {name} {epoch} {incarnation}{' keep' if keep else ''}")
 
     async def revoke(self, name: str) -> bool:
@@ -84,7 +85,7 @@ class KeeperClient:
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         answer.add_done_callback(_look_at)
         if self._connection is None:
-            answer.set_exception(self._unreachable())
+            answer.set_exception(self._silence(BlixardError))
             return answer
         self._waiting.append(answer)
         asyncio.get_running_loop().call_later(ANSWER_S, self._expect, answer)
@@ -94,8 +95,8 @@ class KeeperClient:
             self._disconnect(f"cannot be told: {error}")
         return answer
 
-    def _unreachable(self) -> BlixardError:
-        return BlixardError(
+    def _silence(self, kind: type[BlixardError]) -> BlixardError:
+        return kind(
             f"the keeper of this host does not answer ({self._trouble or 'not yet connected'})",
             remedy="look at `systemctl status blixard-keeper`",
         )
@@ -122,15 +123,12 @@ class KeeperClient:
                     self._connect()
                 await asyncio.sleep(RETRY_S)
         finally:
-            self._disconnect("closing")
+            self._disconnect("")
 
     def _connect(self) -> None:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.setblocking(False)
         try:
-            connection.connect(str(self._address))
+            connection = _connected(str(self._address))
         except OSError as error:
-            connection.close()
             self._told(f"{self._address}: {error.strerror}")
             return
         self._connection = connection
@@ -172,12 +170,23 @@ class KeeperClient:
         waiting, self._waiting = self._waiting, deque()
         for answer in waiting:
             if not answer.done():
-                answer.set_exception(self._unreachable())
+                answer.set_exception(self._silence(UnansweredError))
 
     def _told(self, trouble: str) -> None:
         if trouble and not self._trouble:
             _log.warning("the keeper is out of reach: %s", trouble)
         self._trouble = trouble
+
+
+def _connected(address: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connection.setblocking(False)
+        connection.connect(address)
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def _look_at(answer: "asyncio.Future[str]") -> None:

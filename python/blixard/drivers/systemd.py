@@ -266,7 +266,11 @@ class SystemdUnits:
 
     async def _run(self, name: str, unit: _Unit, run: Run) -> str:
         """Open the gate of a VM, let it start, and return the result of systemd's job."""
-        await self._keeper.permit(name, run.epoch, run.incarnation, run.keep)
+        try:
+            await self._keeper.permit(name, run.epoch, run.incarnation, run.keep)
+        except BlixardError as trouble:
+            unit.is_permitted = isinstance(trouble, keeper_client.UnansweredError)
+            raise
         unit.is_permitted = True
         # An order to stop may have overtaken this one.
         return "canceled" if unit.stopping else await self._bus.run_job("StartUnit", name)
