@@ -2,9 +2,9 @@
 
     unshare --user --map-root-user --mount --net python -m cluster.hung DIRECTORY SECONDS
 
-Prints as JSON, for each daemon, the pauses between renewals that it saw accepted, and which names
-were looked up. The namespaces keep the silent servers of names and of the bus, and what daemons
-write below /run, from others.
+Prints as JSON, for each daemon, the pauses between renewals that it saw accepted, which names were
+looked up, and how long the daemon whose bus hangs takes to stop. The namespaces keep the silent
+servers of names and of the bus, and what daemons write below /run, from others.
 """
 
 import contextlib
@@ -223,7 +223,10 @@ def main(directory: Path, seconds: float) -> None:
             }
             measured = threads.map(lambda node: pauses_ms(node, end_s), nodes.values())
             pauses = dict(zip(nodes, measured, strict=True))
-        print(json.dumps({"pauses_ms": pauses, "names": room.asked_for()}))
+        begun_s = time.monotonic()
+        next(each for each in room.clusters if each.directory.name == "bus").stop(1)
+        stopped_s = time.monotonic() - begun_s
+        print(json.dumps({"pauses_ms": pauses, "names": room.asked_for(), "stopped_s": stopped_s}))
     finally:
         room.close()
 

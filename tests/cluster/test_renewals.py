@@ -15,6 +15,8 @@ NAMESPACES = ("unshare", "--user", "--map-root-user", "--mount", "--net")
 HANGS_S = 15
 EVERY_MS = 1_000
 LATE_MS = 200
+STOPPED_S = 4
+"""With its start, a daemon that is restarted may be away for half a lease."""
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +47,7 @@ def test_what_hangs_delays_no_renewal(measured: Any, daemon: str) -> None:
 
 def test_names_are_looked_up_meanwhile(measured: Any) -> None:
     assert measured["names"] == [hung.NAMED, hung.NEVER]
+
+
+def test_a_daemon_whose_bus_hangs_stops_before_its_lease_ends(measured: Any) -> None:
+    assert measured["stopped_s"] < STOPPED_S

@@ -25,6 +25,7 @@ _PROPERTIES = "org.freedesktop.DBus.Properties"
 _CALL_TIMEOUT_S = 10
 _RETRY_S = 1
 _LOOK_S = 5
+_CLOSE_S = 1
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +69,10 @@ class SystemdBus:
         self._thread.start()
 
     async def close(self) -> None:
+        """Return when all is closed. A thread that waits for a bus that hangs is left behind: a
+        daemon that does not end renews no lease, and no other takes its place."""
         self._post(self._main.quit)
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.join, _CLOSE_S)
 
     async def call(self, method: str, *arguments: object) -> None:
         """Call a method of systemd's manager. Raises `BlixardError`."""
