@@ -71,6 +71,8 @@ class Campaign:
             )
             trouble = self.cluster.trouble(self.oracle.where())
             if once and not trouble:
+                for host in self.site.machines:
+                    host.succeed("true")  # of one that never answered, the oracle sees no deadline
                 return ""
         return trouble or f"running: {self.oracle.where()}"
 
