@@ -19,6 +19,8 @@ from blixard.sim.faults import KINDS
 from blixard.sim.plan import draw
 from blixard.sim.run import Simulation
 from sim import scenarios
+from sim import scenarios_fence as fence
+from sim import scenarios_leases as leases
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,10 +116,46 @@ CATCHERS: dict[str, Seeds | Explored | Scenario | Played] = {
     "report-of-the-present-daemon-only": Played(
         "tests/core/test_faults.py::test_a_report_of_an_earlier_daemon_that_lands_late_releases_nothing"
     ),
-    # Leases and the fence.
-    "kill-budget": Seeds("fence-in-time", 0, 20, LOST),
-    "gate": Seeds("gate", 0, 20, LOST),
+    # Leases, and what ends them.
+    "counted-from-sending": Scenario(leases.answers_are_slow, "fence-in-time"),
+    "counted-by-own-clock": Scenario(
+        leases.hosts_were_switched_on_at_different_times, "holder-last"
+    ),
+    "renewal-counts-once-applied": Scenario(leases.a_leader_is_cut_off, "fence-in-time"),
+    "renewal-of-this-life": Scenario(leases.a_renewal_of_an_earlier_boot_lands_late, "holder-last"),
     "new-leader-waits": Seeds("holder-last", 0, 20, LOST),
+    "kill-budget": Seeds("fence-in-time", 0, 20, LOST),
+    "drift-allowed-for": Scenario(leases.clocks_are_as_wrong_as_they_may_be, "holder-last"),
+    "down-compares-renewal": Scenario(leases.a_word_that_a_host_is_down_lands_late, "holder-last"),
+    "down-compares-life": Scenario(
+        leases.a_word_that_an_earlier_life_is_over_lands_late, "holder-last"
+    ),
+    "registration-compares-machine": Scenario(
+        leases.a_disk_is_put_into_another_machine, "holder-last"
+    ),
+    "emptied-before-registration": Scenario(
+        leases.a_daemon_has_lost_the_note_of_its_life, "holder-last"
+    ),
+    "stop-releases-nothing": Scenario(leases.a_daemon_is_stopped_and_started, "holder-last"),
+    "confirmed-after-the-lease": Scenario(leases.an_operator_takes_a_host_for_dead, "holder-last"),
+    "confirmed-of-this-life": Scenario(leases.an_operators_word_lands_late, "holder-last"),
+    "kept-not-failed-over": Scenario(leases.a_host_is_lost_with_what_it_keeps, "holder-last"),
+    "kept-as-placed": Scenario(leases.a_policy_is_changed_while_a_host_is_cut_off, "holder-last"),
+    "kept-taken-over": Scenario(leases.a_host_comes_back_with_what_it_kept, "holder-last"),
+    # The fence and the gate.
+    "fence-again": Scenario(fence.guests_come_back_as_the_fence_begins, "fence-in-time"),
+    "dead-keeper-replaced": Scenario(fence.a_keeper_is_killed, "fence-in-time"),
+    "stopped-keeper-replaced": Scenario(fence.a_keeper_stands_still, "fence-in-time"),
+    "petted-within-the-lease": Scenario(fence.a_host_with_a_watchdog_freezes, "fence-in-time"),
+    "watched-before-started": Scenario(fence.a_vm_starts_as_a_lease_ends, "fence-in-time"),
+    "kept-spared": Scenario(leases.a_host_is_lost_with_what_it_keeps, "kept"),
+    "gate": Seeds("gate", 0, 20, LOST),
+    "gate-compares-deadline": Scenario(fence.guests_come_back_when_nobody_fences, "gate"),
+    "fence-shuts-gates": Scenario(fence.guests_come_back_after_the_fence, "gate"),
+    "gone-when-its-gate-is": Scenario(fence.a_guest_dies_and_comes_back_by_itself, "holder-last"),
+    "caught-up-before-starting": Scenario(
+        fence.a_host_that_was_declared_down_hears_no_log, "monotone-epochs"
+    ),
     # Consensus, where it takes damage, changes of members, or an exact order of more events.
     "mark-not-checked": Seeds("corruption", 0, 40, {"lost-tail": 15.0}),
     "barrier-shared-late": Scenario(scenarios.a_reader_comes_after_the_barrier, "linearizability"),
