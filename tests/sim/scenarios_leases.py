@@ -3,7 +3,16 @@ and what ends a host's life. Each fails without its rule."""
 
 from unittest.mock import patch
 
-from blixard.commands import ConfirmDown, DeclareNodeDown, Renewal, RenewLeases, SetPolicy
+from blixard.commands import (
+    ConfirmDown,
+    DeclareNodeDown,
+    PlaceVm,
+    Renewal,
+    RenewLeases,
+    SetPolicy,
+    StartVm,
+    StopVm,
+)
 from blixard.model import Policy, State
 from blixard.sim.host import Host
 from blixard.sim.hypervisor import Unit
@@ -98,6 +107,20 @@ def a_word_that_an_earlier_life_is_over_lands_late() -> None:
     stage.ask(DeclareNodeDown(host.node_id, before.incarnation - 1, seq))
     assert stage.node(host).seq == seq
     stage.run(1)
+
+
+def a_placement_lands_late() -> None:
+    """Its host was declared down in the meantime, and never comes back."""
+    stage = Stage()
+    host = stage.bring_up()
+    stage.ask(StopVm("web"))
+    stage.until(lambda: stage.vm().state is State.STOPPED)
+    stage.cut_off(host)
+    stage.until(lambda: stage.is_down(host))
+    place = PlaceVm("web", stage.vm().uid, host.node_id, stage.node(host).incarnation)
+    stage.ask(StartVm("web"), place)
+    stage.run(30)
+    assert stage.vm().state is State.RUNNING, "convergence: web waits for a host that is lost"
 
 
 def a_disk_is_put_into_another_machine() -> None:

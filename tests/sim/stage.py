@@ -92,15 +92,15 @@ class Stage:
         computers = self.world.computers
         return [one.node_id for one in computers if one.executes and one.hypervisor.executing(name)]
 
-    def ask(self, command: Command) -> Outcome:
-        """Propose a command at the leader, and wait for its outcome."""
+    def ask(self, *commands: Command) -> Outcome:
+        """Propose commands at the leader, all at once, and wait for the outcome of the last."""
         told: list[Outcome | Unavailable] = []
         node = daemon(self.leader)
-        node.enter(lambda: node.log.propose(command, told.append))
-        self.until(lambda: told)
-        (outcome,) = told
-        assert not isinstance(outcome, Unavailable)
-        return outcome
+        for command in commands:
+            node.enter(lambda command=command: node.log.propose(command, told.append))  # type: ignore[misc]
+        self.until(lambda: len(told) == len(commands))
+        assert not isinstance(told[-1], Unavailable)
+        return told[-1]
 
     def create(self, name: str = "web", *, keep: bool = False) -> Host:
         """Create a VM. It is placed on the first host, for there is room."""

@@ -130,6 +130,7 @@ CATCHERS: dict[str, Seeds | Explored | Scenario | Played] = {
     "down-compares-life": Scenario(
         leases.a_word_that_an_earlier_life_is_over_lands_late, "holder-last"
     ),
+    "placed-with-the-living": Scenario(leases.a_placement_lands_late, "convergence"),
     "registration-compares-machine": Scenario(
         leases.a_disk_is_put_into_another_machine, "holder-last"
     ),

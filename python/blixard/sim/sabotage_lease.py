@@ -7,7 +7,7 @@ from blixard.agent import Agent
 from blixard.commands import ReportVm
 from blixard.decide import leader
 from blixard.leadership import Leadership
-from blixard.machine import leases, nodes
+from blixard.machine import leases, nodes, placements
 from blixard.model import Reason, State
 from blixard.raft.renewals import Renewals
 from blixard.sim.host import Host
@@ -82,6 +82,12 @@ register(
     "down-compares-life",
     "the end of an earlier life of a host does not end the present one",
     Edit(leases, "declare_down", "not _is_alive(node, command.incarnation)", "node.is_down"),
+)
+
+register(
+    "placed-with-the-living",
+    "no VM is placed under a life that is over",
+    Edit(placements, "takes_vms", "and not node.is_down", ""),
 )
 
 register(
