@@ -7,6 +7,7 @@ from blixard.commands import (
     ConfirmDown,
     DeclareNodeDown,
     PlaceVm,
+    RegisterNode,
     Renewal,
     RenewLeases,
     SetPolicy,
@@ -132,6 +133,25 @@ def a_disk_is_put_into_another_machine() -> None:
     host.switch_on()
     stage.until(lambda: host.computer.life)
     stage.until(stage.runs_at)
+
+
+def an_emptied_data_directory_registers() -> None:
+    """Under the id of its machine, on which a VM runs."""
+    stage = Stage()
+    host = stage.bring_up()
+    node = stage.node(host)
+    stage.ask(
+        RegisterNode(
+            node.node_id,
+            node.machine_id,
+            "another",
+            node.address,
+            node.incarnation,
+            node.capacity,
+            node.version,
+        )
+    )
+    stage.run(1)
 
 
 def a_daemon_has_lost_the_note_of_its_life() -> None:

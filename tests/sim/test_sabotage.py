@@ -134,6 +134,9 @@ CATCHERS: dict[str, Seeds | Explored | Scenario | Played] = {
     "registration-compares-machine": Scenario(
         leases.a_disk_is_put_into_another_machine, "holder-last"
     ),
+    "registration-compares-data": Scenario(
+        leases.an_emptied_data_directory_registers, "holder-last"
+    ),
     "emptied-before-registration": Scenario(
         leases.a_daemon_has_lost_the_note_of_its_life, "holder-last"
     ),

@@ -97,6 +97,12 @@ register(
 )
 
 register(
+    "registration-compares-data",
+    "only the data directory that holds a host's promises begins its next life",
+    Edit(nodes, "register", "if node.join_id != command.join_id:", "if False:"),
+)
+
+register(
     "emptied-before-registration",
     "a host begins a new life with nothing running",
     Edit(Agent, "_sign_in", "list(node.empty(units))", "[]"),
