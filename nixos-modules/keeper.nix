@@ -12,16 +12,12 @@ let
   hasHost = options ? microvm && options.microvm ? host;
 
   # Nothing but these files: the keeper is restarted only when they change.
-  program = lib.fileset.toSource {
-    root = ../python;
-    fileset = lib.fileset.unions [
-      ../python/blixard/__init__.py
-      ../python/blixard/drivers/__init__.py
-      (lib.fileset.fileFilter (
-        file: lib.hasPrefix "keeper" file.name && file.hasExt "py"
-      ) ../python/blixard/drivers)
-    ];
-  };
+  program = lib.sourceByRegex ../python [
+    "blixard"
+    "blixard/__init__\\.py"
+    "blixard/drivers"
+    "blixard/drivers/(__init__|keeper.*)\\.py"
+  ];
   keeper = "${pkgs.python3.interpreter} -I -S ${program}/blixard/drivers/keeper.py";
 
   # A gate alone is not enough, so it is asked before every start.
@@ -104,9 +100,10 @@ in
       wantedBy = [ "sockets.target" ];
       socketConfig = {
         ListenSequentialPacket = "/run/blixard-keeper.sock";
-        SocketUser = "root";
-        SocketGroup = "blixard";
-        SocketMode = "0660";
+        # Whoever may renew decides how long VMs run: the daemon alone, not its users, who share its
+        # group.
+        SocketUser = "blixard";
+        SocketMode = "0600";
       };
     };
 
