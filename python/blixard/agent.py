@@ -82,8 +82,9 @@ class Agent:
         """For how long this node may still run its VMs, before the fence ends them."""
         return max(0, (self._deadline_ms or 0) - self._clock.boot_ms())
 
-    def step(self) -> None:
-        """Begin whatever is missing between what is wanted and what is seen."""
+    def step(self) -> int | None:
+        """Begin whatever is missing between what is wanted and what is seen. Return in how many
+        milliseconds another step is due, whatever happens until then; None if that is not known."""
         # In this order: what is applied by then is in the state that is read afterwards.
         status = self._log.status()
         cluster = self._log.cluster()
@@ -95,8 +96,7 @@ class Agent:
                 self._sign_in(cluster, units)
             elif status.applied_index >= self._fresh_index:
                 self._tend(cluster, units, status.applied_index)
-        if status.is_leader:
-            self._leadership.step(cluster, status)
+        return self._leadership.step(cluster, status) if status.is_leader else None
 
     # --- the lease ------------------------------------------------------------------------------
 

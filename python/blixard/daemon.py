@@ -171,7 +171,7 @@ class Daemon:
             join_id = _join_id(config.data_dir / "raft")
             await self._belong(store)
             engine = self._engine(store)
-            runner = EngineRunner(engine, self._transport)
+            runner = EngineRunner(engine, self._transport, leads=self._wake.set)
             carry = self._reporter.carry
             log = Replica(engine, self._state, self.cluster_id, self._clock, carry)
             self._node.open(log)
@@ -307,15 +307,16 @@ class Daemon:
     # --- the loop -------------------------------------------------------------------------------
 
     async def _steps(self, agent: Agent, log: Replica) -> None:
-        """Step whenever something has changed, and every half second."""
+        """Step whenever something has changed or is due, and every half second."""
         while True:
             self._wake.clear()
-            agent.step()
+            due_ms = agent.step()
             self._node.leases.look(log.cluster())
             self._notifier.alive()
             self._notifier.status(self._status_line(log, agent))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STEP_EVERY_S):
+                longest_s = STEP_EVERY_S if due_ms is None else min(STEP_EVERY_S, due_ms / 1000)
+                async with asyncio.timeout(longest_s):
                     await self._wake.wait()
 
     async def _renewals(self, agent: Agent) -> None:

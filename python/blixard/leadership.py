@@ -44,12 +44,14 @@ class Leadership:
         self._leases = Stopwatch()
         self._waits = Stopwatch()
 
-    def step(self, cluster: Cluster, status: LogStatus) -> None:
-        """Begin whatever is missing between what is wanted of the cluster and what it does."""
+    def step(self, cluster: Cluster, status: LogStatus) -> int | None:
+        """Begin whatever is missing between what is wanted of the cluster and what it does. Return
+        in how many milliseconds a lease may be over, if that is known."""
         if self._term != status.term:
             self._begin(status.term)
-            return
-        for duty in leader.duties(cluster, self._look(cluster, status)):
+            return None
+        sight = self._look(cluster, status)
+        for duty in leader.duties(cluster, sight):
             match duty:
                 case leader.ChangeMembership():
                     self._change_membership(duty)
@@ -65,6 +67,7 @@ class Leadership:
                     self._errands.propose("agreement", duty)
                 case _:
                     self._errands.propose("membership", duty)
+        return leader.next_loss_ms(cluster, sight)
 
     def _begin(self, term: int) -> None:
         """A new leader may have much to apply yet; consensus membership is changed outside the
@@ -74,6 +77,7 @@ class Leadership:
         def caught_up(_outcome: Outcome) -> None:
             self._term = term
             self._leases, self._waits = Stopwatch(), Stopwatch()
+            self._look(self._log.cluster(), self._log.status())
 
         self._errands.run("barrier", self._log.barrier, caught_up)
 

@@ -150,6 +150,17 @@ def test_a_node_is_down_when_its_lease_is_surely_over(
     assert duties_of(cluster, sight) == duties
 
 
+def test_the_moment_when_the_next_lease_can_be_over_is_known() -> None:
+    cluster = cluster_of(nodes=(node_of(1), NODE_3))
+    sight = Sight(1, {1, 3}, unrenewed_ms={1: 1_000, 3: 4_290})
+    assert leader.next_loss_ms(cluster, sight) == 5_001
+    assert duties_of(cluster, replace(sight, unrenewed_ms={1: 5_000, 3: 4_290 + 5_001})) == [DOWN_3]
+    over = replace(sight, unrenewed_ms={1: 1_000, 3: 9_291})
+    assert leader.next_loss_ms(cluster, over) == 8_291, "of what is over already, nothing is due"
+    down = cluster_of(nodes=(replace(node_of(1), incarnation=0), replace(NODE_3, is_down=True)))
+    assert leader.next_loss_ms(down, over) is None
+
+
 @pytest.mark.parametrize(
     ("failures", "back_off"), [(0, 0), (1, 1_000), (2, 2_000), (5, 16_000), (9, 60_000)]
 )

@@ -34,6 +34,8 @@ class GrpcNode:
         self.node_id = node_id
         self.machine = Recorder()
         self.transport = GrpcTransport()
+        self.led: list[int] = []
+        """The terms in which it was told that it leads."""
         self._store = SqliteStore(folder)
         self.server = grpc.aio.server(
             options=[("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000)]
@@ -52,7 +54,9 @@ class GrpcNode:
             Random(self.node_id),
             TIMINGS,
         )
-        self.runner = EngineRunner(self.engine, self.transport)
+        self.runner = EngineRunner(
+            self.engine, self.transport, leads=lambda: self.led.append(self.engine.term)
+        )
         await self.server.start()
         self.running = asyncio.create_task(self.runner.run())
 

@@ -107,8 +107,13 @@ def test_three_nodes_over_grpc_survive_the_leader_and_a_restart(tmp_path: Path) 
             assert old is not None
             await three.stop(old.node_id)
             await three.commit(b"b")
+            new = three.leader()
+            assert new is not None
+            assert new.led[-1:] == [new.engine.term], "it was told at once that it leads"
             await three.start(old.node_id)
             await until(lambda: three.have(b"a", b"b"))
+            led = [term for node in three.nodes.values() for term in node.led]
+            assert len(led) == len(set(led)), "once in each term, and one of them"
 
     asyncio.run(scenario())
 

@@ -18,7 +18,7 @@ from blixard.commands import (
 )
 from blixard.lease import down_after_ms
 from blixard.machine.placements import takes_vms
-from blixard.model import Cluster, Membership, State, Vm
+from blixard.model import Cluster, Membership, Node, State, Vm
 
 BACK_OFF_MS: Final = 1_000
 MAX_BACK_OFF_MS: Final = 60_000
@@ -89,15 +89,26 @@ def back_off_ms(vm: Vm) -> int:
     return min(BACK_OFF_MS << min(vm.failures - 1, 16), MAX_BACK_OFF_MS)
 
 
+def next_loss_ms(cluster: Cluster, sight: Sight) -> int | None:
+    """In how many milliseconds the next lease can be over; None if none can."""
+    left = [left_ms for _, left_ms in _leases(cluster, sight) if left_ms >= 0]
+    return min(left) + 1 if left else None
+
+
 def _lost(cluster: Cluster, sight: Sight) -> Iterator[Duty]:
     """The nodes whose lease is surely over. That can be the leader's own: its disk may have moved
     to another machine, which is not let in before."""
+    for node, left_ms in _leases(cluster, sight):
+        if left_ms < 0:
+            yield DeclareNodeDown(node.node_id, node.incarnation, node.seq)
+
+
+def _leases(cluster: Cluster, sight: Sight) -> Iterator[tuple[Node, int]]:
+    """The nodes that may run VMs, and for how many milliseconds yet."""
     for node_id in sorted(cluster.nodes):
         node = cluster.nodes[node_id]
-        if node.incarnation == 0 or node.is_down:
-            continue
-        if sight.unrenewed_ms.get(node_id, 0) > down_after_ms(node.lease_ms):
-            yield DeclareNodeDown(node_id, node.incarnation, node.seq)
+        if node.incarnation != 0 and not node.is_down:
+            yield node, down_after_ms(node.lease_ms) - sight.unrenewed_ms.get(node_id, 0)
 
 
 def _standby(cluster: Cluster, vm: Vm, silent: frozenset[int]) -> Iterator[Duty]:

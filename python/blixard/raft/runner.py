@@ -1,6 +1,7 @@
 """Drives one engine on an asyncio loop."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from blixard.raft.engine import RaftEngine, Turn
@@ -14,9 +15,17 @@ class EngineRunner:
     The disk is waited for in a thread: what arrives meanwhile shares the next transaction.
     """
 
-    def __init__(self, engine: RaftEngine, transport: GrpcTransport) -> None:
-        """`transport` is the one that `engine` sends through."""
+    def __init__(
+        self,
+        engine: RaftEngine,
+        transport: GrpcTransport,
+        leads: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`transport` is the one that `engine` sends through. `leads` is called when this node has
+        begun to lead."""
         self._engine = engine
+        self._leads = leads
+        self._led_term = 0
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -109,6 +118,9 @@ class EngineRunner:
 
     def _end(self, turn: Turn) -> None:
         self._engine.end(turn)
+        if self._engine.leads and self._engine.term != self._led_term:
+            self._led_term = self._engine.term
+            self._leads()
         self._schedule(0.0 if self._is_woken else self._engine.pause_s)
 
     def _fail(self, error: BaseException) -> None:
