@@ -31,6 +31,30 @@ class CreateVm:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclareVm:
+    """The configuration of a host names a VM: create it, or change what this host has declared
+    before."""
+
+    node_id: int
+    session: int
+    name: str
+    spec: VmSpec
+    digest: str
+    """Of what the configuration says."""
+    policy: Policy = field(default_factory=Policy)
+    content: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class DisownVm:
+    """The configuration of a host names a VM no more. It goes on, and belongs to everybody."""
+
+    node_id: int
+    session: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class StartVm:
     name: str
 
@@ -252,6 +276,8 @@ class AttestState:
 
 Command = (
     CreateVm
+    | DeclareVm
+    | DisownVm
     | StartVm
     | StopVm
     | RestartVm
@@ -275,7 +301,7 @@ Command = (
 )
 
 
-NodeCommand = ReportVm | ReportStandby | RegisterNode | CheckIn | RenewLeases
+NodeCommand = ReportVm | ReportStandby | RegisterNode | CheckIn | RenewLeases | DeclareVm | DisownVm
 """What a node has its leader propose, each about itself alone."""
 
 

@@ -36,6 +36,7 @@ class Code(IntEnum):
     BUSY = 3030
     STALE = 3031
     LEASE_RUNS = 3032
+    DECLARED = 3040
     DECLINED = 3050
     NODE_TAKEN = 3060
     NODE_HOLDS_VMS = 3061

@@ -187,6 +187,22 @@ class Standby:
 
 
 @dataclass(frozen=True, slots=True)
+class Declaration:
+    """That the configuration of a host names a VM. Only that host changes it."""
+
+    node_id: int
+    """The host, its owner."""
+    generation: int
+    """`Node.session` of the daemon that said so: the word of an earlier one has no say."""
+    digest: str
+    """Of what the configuration says, before any reference is locked."""
+    spec: VmSpec
+    """What the VM is from the next time on that it is started by an order."""
+    at_index: int
+    """When it became so."""
+
+
+@dataclass(frozen=True, slots=True)
 class Vm:
     """One virtual machine, as the cluster remembers it."""
 
@@ -215,11 +231,23 @@ class Vm:
     failed_on: int | None = None
     """The node on which it did so last."""
     standby: Standby | None = None
+    declared: Declaration | None = None
+    """None if no host's configuration names it."""
+    spec_index: int = 0
+    """When `spec` became what it is; 0 if it has been so since the VM was created."""
+    has_left: bool = False
+    """Whether a runner of an earlier `spec` has run on `last_node`."""
+
+    @property
+    def build(self) -> int:
+        """Identifies what a host builds ahead for it: another `spec` is another build."""
+        return self.spec_index or self.uid
 
     @property
     def tied_to(self) -> int | None:
         """The only node that may start it; None if others may, or if it has left nothing yet."""
-        return self.last_node if self.tie and self.runner is not None else None
+        has_run = self.runner is not None or self.has_left
+        return self.last_node if self.tie and has_run else None
 
     @property
     def tie(self) -> str:

@@ -10,12 +10,15 @@ from blixard.commands import (
     ConfirmDown,
     CreateVm,
     DeclareNodeDown,
+    DeclareVm,
     DeleteVm,
+    DisownVm,
     Entry,
     Kept,
     PlaceVm,
     RegisterNode,
     ReportVm,
+    SettleNode,
 )
 from blixard.errors import Code
 from blixard.model import (
@@ -126,9 +129,10 @@ def check_state(cluster: Cluster, index: int) -> None:
         assert node.incarnation <= index
         assert node.level >= cluster.level, "a node does not know the rules that hold"
     used = {
-        vm.spec.source.digest
+        spec.source.digest
         for vm in cluster.vms.values()
-        if isinstance(vm.spec.source, PackedSource)
+        for spec in (vm.spec, vm.declared.spec if vm.declared else vm.spec)
+        if isinstance(spec.source, PackedSource)
     }
     assert used == set(cluster.sources), "sources exist iff a VM refers to them"
     for digest, content in cluster.sources.items():
@@ -166,14 +170,17 @@ def _check_vm_step(
     """`PlaceVm` alone gives a holder; its own last word or its node's new life takes it."""
     command = entry.command
     if before is None:
-        assert after is None or (isinstance(command, CreateVm) and after.uid == index)
+        created = isinstance(command, CreateVm | DeclareVm)
+        assert after is None or (created and after.uid == index)
         return
     if after is None:
         deleted = isinstance(command, DeleteVm) and before.holder is None
         assert deleted or before.wanted is Wanted.DELETED, "a VM vanished that nobody deleted"
     else:
         assert after.uid == before.uid
-        assert (after.spec, after.created_ms) == (before.spec, before.created_ms)
+        assert after.created_ms == before.created_ms
+        _check_spec(before, after)
+        _check_owner(before, entry.command, after)
     held_after = after.holder if after is not None else None
     if held_after == before.holder:
         return
@@ -203,6 +210,32 @@ def _check_vm_step(
         before.holder.incarnation,
         before.holder.epoch,
     ), "a holder was cleared by someone else's report"
+
+
+def _check_spec(before: Vm, after: Vm) -> None:
+    """A VM changes only while nobody holds it, and only to what its owner has declared."""
+    if (after.spec, after.spec_index) == (before.spec, before.spec_index):
+        return
+    assert after.holder is None, "a VM changed while a host held it"
+    assert before.holder is None or before.release is not None, "a failover changed a VM"
+    assert after.declared is not None
+    assert (after.spec, after.spec_index) == (after.declared.spec, after.declared.at_index)
+    if before.tied_to is not None and before.policy == after.policy:
+        assert after.tied_to == before.tied_to, "a VM left its volumes behind"
+
+
+def _check_owner(before: Vm, command: Command, after: Vm) -> None:
+    """What one host declares, nobody else changes."""
+    if before.declared is None or (before.declared, before.policy) == (
+        after.declared,
+        after.policy,
+    ):
+        assert (
+            before.declared is not None or isinstance(command, DeclareVm) or after.declared is None
+        )
+        return
+    assert isinstance(command, DeclareVm | DisownVm | SettleNode)
+    assert command.node_id == before.declared.node_id, "a VM was changed by another than its owner"
 
 
 def _check_life(before: Node, entry: Entry, after: Node) -> None:

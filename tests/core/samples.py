@@ -12,8 +12,10 @@ from blixard.commands import (
     ConfirmDown,
     CreateVm,
     DeclareNodeDown,
+    DeclareVm,
     DeferVm,
     DeleteVm,
+    DisownVm,
     Entry,
     Kept,
     PlaceVm,
@@ -35,6 +37,7 @@ from blixard.model import (
     Accepted,
     Capacity,
     Cluster,
+    Declaration,
     Failover,
     Fix,
     FlakeSource,
@@ -124,6 +127,16 @@ COMMANDS: dict[str, Command] = {
     "renew-leases": RenewLeases((Renewal(1, 3, 1_234_567), Renewal(2, 5, 89))),
     "declare-node-down": DeclareNodeDown(1, 3, 1_234_567),
     "confirm-down": ConfirmDown(1, 3, "root@host"),
+    "declare": DeclareVm(
+        1,
+        3,
+        "db",
+        VmSpec(PACKED, 4, 4096),
+        "d1",
+        Policy(OnQuorumLoss.KEEP, Failover.NEVER, 2),
+        CONTENT,
+    ),
+    "disown": DisownVm(1, 3, "db"),
     "raise-level": RaiseLevel(2),
     "attest-state": AttestState(4_000, bytes(range(16))),
 }
@@ -212,6 +225,19 @@ CLUSTER_WITH_LEASES = replace(
     nodes={
         **CLUSTER.nodes,
         1: replace(CLUSTER.nodes[1], lease_ms=20_000, seq=1_234_567, is_down=True, guaranteed=True),
+    },
+)
+
+CLUSTER_WITH_DECLARATIONS = replace(
+    CLUSTER,
+    vms={
+        **CLUSTER.vms,
+        "db": replace(
+            CLUSTER.vms["db"],
+            declared=Declaration(1, 3, "d1", VmSpec(PACKED, 8, 8192), 12),
+            spec_index=10,
+            has_left=True,
+        ),
     },
 )
 

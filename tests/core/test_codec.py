@@ -20,6 +20,7 @@ from blixard.model import (
 from core.samples import (
     CLUSTER,
     CLUSTER_OF_LEVEL_2,
+    CLUSTER_WITH_DECLARATIONS,
     CLUSTER_WITH_LEASES,
     CLUSTER_WITH_REQUESTS,
     ENTRIES,
@@ -44,6 +45,11 @@ SAMPLES: dict[str, tuple[Any, Callable[[Any], bytes], Decoder]] = {
     "cluster": (CLUSTER, codec.encode_cluster, codec.decode_cluster),
     "cluster-with-requests": (
         CLUSTER_WITH_REQUESTS,
+        codec.encode_cluster,
+        codec.decode_cluster,
+    ),
+    "cluster-with-declarations": (
+        CLUSTER_WITH_DECLARATIONS,
         codec.encode_cluster,
         codec.decode_cluster,
     ),

@@ -24,7 +24,9 @@ from blixard.commands import (
     ConfirmDown,
     CreateVm,
     DeclareNodeDown,
+    DeclareVm,
     DeleteVm,
+    DisownVm,
     Entry,
     Kept,
     PlaceVm,
@@ -151,6 +153,23 @@ class Proposers(RuleBasedStateMachine):
         if node is not None:
             seq = node.seq - before
             self.applied(DeclareNodeDown(node_id, node.incarnation - lag, seq))
+
+    @rule(name=NAMES, node_id=NODE_IDS, source=SOURCES, policy=POLICIES, size=st.integers(1, 3))
+    def a_configuration_declares(
+        self, name: str, node_id: int, source: Source, policy: Policy, size: int
+    ) -> None:
+        node = self.law.cluster.nodes.get(node_id)
+        if node is None:
+            return
+        content = next((it for it in CONTENTS if packed(it) == source), b"")
+        spec = VmSpec(source, size, 512)
+        self.applied(DeclareVm(node_id, node.session, name, spec, f"{size}", policy, content))
+
+    @rule(name=NAMES, node_id=NODE_IDS, before=st.integers(0, 1))
+    def a_configuration_says_no_more_of_it(self, name: str, node_id: int, before: int) -> None:
+        node = self.law.cluster.nodes.get(node_id)
+        if node is not None:
+            self.applied(DisownVm(node_id, node.session - before, name))
 
     @rule(name=NAMES, verb=st.sampled_from([StartVm, StopVm, RestartVm, DeleteVm]))
     def an_operator_commands(

@@ -157,9 +157,9 @@ def _build_ahead(
     assert vm.standby is not None
     if unit is not None:
         yield _end(vm.name, unit)
-    is_built = _is_built(vm, build, vm.uid)
-    if build is None or not (is_built or build.epoch == vm.uid):
-        yield _build(cluster, vm, vm.uid)
+    is_built = _is_built(vm, build, vm.build)
+    if build is None or not (is_built or build.epoch == vm.build):
+        yield _build(cluster, vm, vm.build)
         return
     readiness = Readiness.BUILT if is_built else Readiness(build.state.value)
     if readiness is not vm.standby.readiness:
@@ -210,7 +210,7 @@ def _realise(cluster: Cluster, me: Me, vm: Vm, build: SeenBuild | None) -> Itera
             report = _report(me, vm, State.STARTING, reason)
             yield replace(report, runner=build.runner, volumes=build.volumes)
     elif build is not None and build.state is BuildState.BUILDING:
-        if build.epoch not in (epoch, vm.uid):
+        if build.epoch not in (epoch, vm.build):
             yield _build(cluster, vm, epoch)
             return
         reason = Reason("building", build.line or "build begun")

@@ -17,8 +17,10 @@ from blixard.commands import (
     ConfirmDown,
     CreateVm,
     DeclareNodeDown,
+    DeclareVm,
     DeferVm,
     DeleteVm,
+    DisownVm,
     Entry,
     PlaceVm,
     RaiseLevel,
@@ -34,7 +36,7 @@ from blixard.commands import (
     StopVm,
 )
 from blixard.errors import Code
-from blixard.machine import agreement, leases, nodes, placements, vms
+from blixard.machine import agreement, declarations, leases, nodes, placements, vms
 from blixard.model import (
     Cluster,
     Fix,
@@ -68,6 +70,10 @@ def _execute(  # noqa: C901, PLR0912 - one case a command
     match command:
         case CreateVm():
             return vms.create(cluster, index, at_ms, command)
+        case DeclareVm():
+            return declarations.declare(cluster, index, at_ms, command)
+        case DisownVm():
+            return declarations.disown(cluster, index, command)
         case StartVm():
             return vms.start(cluster, index, at_ms, command)
         case StopVm():

@@ -14,6 +14,7 @@ from blixard.commands import (
 from blixard.errors import Code
 from blixard.machine.agreement import refuse_level
 from blixard.machine.placements import end_incarnation
+from blixard.machine.transitions import put
 from blixard.model import (
     Accepted,
     Cluster,
@@ -227,7 +228,11 @@ def _let_go(cluster: Cluster, node: Node, index: int) -> Cluster:
     departed = {**cluster.departed, node.join_id: index}
     while len(departed) > DEPARTED_KEPT:
         del departed[next(iter(departed))]
-    return replace(cluster, nodes=nodes, departed=departed)
+    left = replace(cluster, nodes=nodes, departed=departed)
+    for vm in cluster.vms.values():
+        if vm.declared is not None and vm.declared.node_id == node.node_id:
+            left = put(left, replace(vm, declared=None))
+    return left
 
 
 def _departed(node_id: int) -> Rejected:

@@ -11,13 +11,37 @@ def put(cluster: Cluster, vm: Vm) -> Cluster:
 
 def remove(cluster: Cluster, vm: Vm) -> Cluster:
     vms = {name: kept for name, kept in cluster.vms.items() if name != vm.name}
+    return drop_unused_sources(replace(cluster, vms=vms))
+
+
+def drop_unused_sources(cluster: Cluster) -> Cluster:
     used = {
-        kept.spec.source.digest
-        for kept in vms.values()
-        if isinstance(kept.spec.source, PackedSource)
+        spec.source.digest
+        for vm in cluster.vms.values()
+        for spec in (vm.spec, vm.declared.spec if vm.declared is not None else vm.spec)
+        if isinstance(spec.source, PackedSource)
     }
+    if used.issuperset(cluster.sources):
+        return cluster
     sources = {digest: content for digest, content in cluster.sources.items() if digest in used}
-    return replace(cluster, vms=vms, sources=sources)
+    return replace(cluster, sources=sources)
+
+
+def as_declared(vm: Vm) -> Vm:
+    """What a VM is once nobody holds it: as its owner has declared it meanwhile."""
+    declared = vm.declared
+    if declared is None or declared.spec == vm.spec:
+        return vm
+    return replace(
+        vm,
+        spec=declared.spec,
+        spec_index=declared.at_index,
+        has_left=vm.has_left or vm.runner is not None,
+        runner=None,
+        standby=None,
+        failures=0,
+        failed_on=None,
+    )
 
 
 def pending(vm: Vm, at_ms: int, reason: Reason) -> Vm:
@@ -49,13 +73,17 @@ def give_up(vm: Vm, at_ms: int, release: Release, why: str) -> Vm:
 
 
 def without_holder(cluster: Cluster, vm: Vm, at_ms: int, reason: Reason) -> Cluster:
-    match vm.wanted:
+    """Free a VM. Only if that was ordered does it become what was declared meanwhile: a failover
+    starts what ran before."""
+    freed = as_declared(vm) if vm.release is not None else vm
+    match freed.wanted:
         case Wanted.DELETED:
-            return remove(cluster, vm)
+            return remove(cluster, freed)
         case Wanted.RUNNING:
-            return put(cluster, pending(vm, at_ms, Reason(reason.code, "waits for a node")))
+            freed = pending(freed, at_ms, Reason(reason.code, "waits for a node"))
         case Wanted.STOPPED:
-            stopped = replace(
-                vm, state=State.STOPPED, reason=reason, since_ms=at_ms, holder=None, release=None
+            freed = replace(
+                freed, state=State.STOPPED, reason=reason, since_ms=at_ms, holder=None, release=None
             )
-            return put(cluster, stopped)
+    changed = put(cluster, freed)
+    return changed if freed.spec is vm.spec else drop_unused_sources(changed)

@@ -29,26 +29,11 @@ MAX_RESTARTS = 1_000
 
 def create(cluster: Cluster, index: int, at_ms: int, command: CreateVm) -> Step:
     existing = cluster.vms.get(command.name)
-    if command.wanted is Wanted.DELETED:
-        return cluster, Rejected(Code.BAD_ARGUMENT, f'"{command.name}" cannot begin as deleted')
-    if command.spec.vcpus < 1 or command.spec.memory_mib < 1:
-        return cluster, Rejected(Code.BAD_ARGUMENT, f'"{command.name}" needs a vCPU and memory')
     if existing is not None:
-        return cluster, _name_taken(cluster, existing)
-    if not _is_sound(command.policy):
-        return cluster, _bad_limit(command.name)
-    too_large = _larger_than_any_node(cluster, command.name, command.spec)
-    if too_large is not None:
-        return cluster, too_large
-    sources = cluster.sources
-    if isinstance(command.spec.source, PackedSource):
-        digest = command.spec.source.digest
-        if sha256(command.content).hexdigest() != digest:
-            return cluster, Rejected(
-                Code.BAD_ARGUMENT,
-                f'the packed source of "{command.name}" does not match its digest',
-            )
-        sources = {**sources, digest: command.content}
+        return cluster, name_taken(cluster, existing)
+    wrong = flaw(cluster, command)
+    if wrong is not None:
+        return cluster, wrong
     running = command.wanted is Wanted.RUNNING
     vm = Vm(
         name=command.name,
@@ -61,7 +46,32 @@ def create(cluster: Cluster, index: int, at_ms: int, command: CreateVm) -> Step:
         created_ms=at_ms,
         policy=command.policy,
     )
-    return put(replace(cluster, sources=sources), vm), Accepted(index)
+    return with_content(put(cluster, vm), command), Accepted(index)
+
+
+def flaw(cluster: Cluster, command: CreateVm) -> Rejected | None:
+    """Why no VM can be as it is asked for."""
+    name, spec = command.name, command.spec
+    if command.wanted is Wanted.DELETED:
+        return Rejected(Code.BAD_ARGUMENT, f'"{name}" cannot begin as deleted')
+    if spec.vcpus < 1 or spec.memory_mib < 1:
+        return Rejected(Code.BAD_ARGUMENT, f'"{name}" needs a vCPU and memory')
+    if not _is_sound(command.policy):
+        return _bad_limit(name)
+    source, digest = spec.source, sha256(command.content).hexdigest()
+    if isinstance(source, PackedSource) and source.digest != digest:
+        return Rejected(
+            Code.BAD_ARGUMENT, f'the packed source of "{name}" does not match its digest'
+        )
+    return _larger_than_any_node(cluster, name, spec)
+
+
+def with_content(cluster: Cluster, command: CreateVm) -> Cluster:
+    """Keep the archive of a packed source."""
+    source = command.spec.source
+    if not isinstance(source, PackedSource):
+        return cluster
+    return replace(cluster, sources={**cluster.sources, source.digest: command.content})
 
 
 def start(cluster: Cluster, index: int, at_ms: int, command: StartVm) -> Step:
@@ -109,6 +119,8 @@ def set_policy(cluster: Cluster, index: int, command: SetPolicy) -> Step:
     vm = cluster.vms.get(command.name)
     if vm is None or vm.wanted is Wanted.DELETED:
         return cluster, no_such_vm(command.name)
+    if vm.declared is not None:
+        return cluster, _declared(vm)
     if not _is_sound(command.policy):
         return cluster, _bad_limit(command.name)
     changed = replace(vm, policy=command.policy)
@@ -121,6 +133,8 @@ def delete(cluster: Cluster, index: int, at_ms: int, command: DeleteVm) -> Step:
     vm = cluster.vms.get(command.name)
     if vm is None:
         return cluster, no_such_vm(command.name)
+    if vm.declared is not None:
+        return cluster, _declared(vm)
     doomed = replace(vm, wanted=Wanted.DELETED)
     if vm.holder is None:
         return remove(cluster, doomed), Accepted(index)
@@ -143,6 +157,17 @@ def no_such_vm(name: str) -> Rejected:
     )
 
 
+def _declared(vm: Vm) -> Rejected:
+    assert vm.declared is not None
+    owner = f"node-{vm.declared.node_id}"
+    return Rejected(
+        Code.DECLARED,
+        f"{vm.name} is declared by the configuration of {owner}",
+        why="it would come back, or be changed back, with the next start of that node",
+        fixes=(Fix(f"change or remove services.blixard.vms.{vm.name} on {owner} first"),),
+    )
+
+
 def _is_sound(policy: Policy) -> bool:
     return 0 <= policy.restart_limit <= MAX_RESTARTS
 
@@ -155,7 +180,8 @@ def _bad_limit(name: str) -> Rejected:
     )
 
 
-def _name_taken(cluster: Cluster, vm: Vm) -> Rejected:
+def name_taken(cluster: Cluster, vm: Vm) -> Rejected:
+    """What anyone is told who wants to create a VM of a name that is in use."""
     if vm.wanted is Wanted.DELETED:
         return Rejected(
             Code.BUSY,

@@ -1,0 +1,103 @@
+"""The law of declared VMs: the configuration of one host owns each, and nobody else changes it.
+
+While a cluster is rebuilt host by host, old and new configurations meet. Whoever declared a VM
+first owns it, and what others say of it changes nothing: no two overwrite each other in turn.
+"""
+
+from dataclasses import replace
+
+from blixard.commands import CreateVm, DeclareVm, DisownVm
+from blixard.errors import Code
+from blixard.machine import vms
+from blixard.machine.transitions import as_declared, drop_unused_sources, pending, put
+from blixard.model import (
+    Accepted,
+    Cluster,
+    Declaration,
+    Fix,
+    Outcome,
+    Reason,
+    Rejected,
+    State,
+    Vm,
+    Wanted,
+)
+
+Step = tuple[Cluster, Outcome]
+
+
+def declare(cluster: Cluster, index: int, at_ms: int, command: DeclareVm) -> Step:
+    """Create a VM, or change what this host has declared before, or what nobody has declared."""
+    if not _is_of_now(cluster, command):
+        return cluster, _earlier(command)
+    vm = cluster.vms.get(command.name)
+    if vm is not None and vm.declared is not None and vm.declared.node_id != command.node_id:
+        return cluster, _of_another(vm, vm.declared)
+    create = CreateVm(command.name, command.spec, Wanted.RUNNING, command.content, command.policy)
+    if vm is None:
+        created, outcome = vms.create(cluster, index, at_ms, create)
+        if isinstance(outcome, Rejected):
+            return cluster, outcome
+        return put(created, _owned(created.vms[command.name], index, command)), outcome
+    if vm.wanted is Wanted.DELETED:
+        return cluster, vms.name_taken(cluster, vm)
+    flaw = vms.flaw(cluster, create)
+    if flaw is not None:
+        return cluster, flaw
+    return _change(cluster, index, at_ms, _owned(vm, index, command), create)
+
+
+def disown(cluster: Cluster, index: int, command: DisownVm) -> Step:
+    """A VM that its owner's configuration names no more goes on; anyone may change it."""
+    if not _is_of_now(cluster, command):
+        return cluster, _earlier(command)
+    vm = cluster.vms.get(command.name)
+    if vm is None or vm.declared is None or vm.declared.node_id != command.node_id:
+        return cluster, Rejected(Code.STALE, f"node-{command.node_id} does not own {command.name}")
+    # What was declared and has not come about yet is nobody's wish any more.
+    changed = drop_unused_sources(put(cluster, replace(vm, declared=None)))
+    return changed, Accepted(index)
+
+
+def _owned(vm: Vm, index: int, command: DeclareVm) -> Vm:
+    known = vm.declared.spec if vm.declared is not None else vm.spec
+    at_index = vm.declared.at_index if vm.declared is not None else vm.build
+    declared = Declaration(
+        node_id=command.node_id,
+        generation=command.session,
+        digest=command.digest,
+        spec=command.spec,
+        at_index=at_index if known == command.spec else index,
+    )
+    return replace(vm, declared=declared, policy=command.policy)
+
+
+def _change(cluster: Cluster, index: int, at_ms: int, vm: Vm, create: CreateVm) -> Step:
+    """A VM that a host holds goes on as it is until it is stopped by an order."""
+    renewed = as_declared(vm) if vm.holder is None else vm
+    note = ""
+    if vm.holder is not None and vm.declared is not None and vm.declared.spec != vm.spec:
+        note = f"{vm.name} is what was declared once it is restarted"
+    if renewed.state is State.FAILED and renewed.spec != vm.spec:
+        renewed = pending(renewed, at_ms, Reason("declared", "waits for a node"))
+    changed = vms.with_content(put(cluster, renewed), create)
+    return drop_unused_sources(changed), Accepted(index, note)
+
+
+def _is_of_now(cluster: Cluster, command: DeclareVm | DisownVm) -> bool:
+    node = cluster.nodes.get(command.node_id)
+    return node is not None and command.session > 0 and node.session == command.session
+
+
+def _earlier(command: DeclareVm | DisownVm) -> Rejected:
+    return Rejected(Code.STALE, f"that is of an earlier daemon of node-{command.node_id}")
+
+
+def _of_another(vm: Vm, declared: Declaration) -> Rejected:
+    owner = f"node-{declared.node_id}"
+    return Rejected(
+        Code.DECLARED,
+        f"{vm.name} is declared by {owner} already",
+        why="one host's configuration owns a VM, so that no two overwrite each other in turn",
+        fixes=(Fix(f"declare it there alone, or the same on both: {owner}'s holds"),),
+    )

@@ -1,0 +1,259 @@
+"""Declared VMs: one host's configuration owns each, and no two overwrite each other in turn."""
+
+from dataclasses import replace
+
+import pytest
+
+from blixard.commands import (
+    Command,
+    CreateVm,
+    DeclareVm,
+    DeleteVm,
+    DisownVm,
+    Entry,
+    PlaceVm,
+    RemoveNode,
+    ReportVm,
+    RestartVm,
+    SetPolicy,
+    SettleNode,
+    StopVm,
+)
+from blixard.errors import Code
+from blixard.model import (
+    Accepted,
+    Failover,
+    Outcome,
+    Policy,
+    Reason,
+    Rejected,
+    State,
+    StoreSource,
+    Vm,
+    VmSpec,
+)
+from core.founding import SMALL, add, register, told
+from core.law import Law
+from core.strategies import CONTENTS, packed
+
+OTHER = VmSpec(StoreSource("/nix/store/1-vm"), 1, 512)
+OLD, NEW = "old", "new"
+RUNNER = "/nix/store/2-runner"
+
+
+class Story:
+    """Two nodes, and what their configurations say."""
+
+    def __init__(self) -> None:
+        self.law: Law = told(register(1), add(2), SettleNode(2, "j2", is_member=True), register(2))
+
+    def tell(self, command: Command) -> Outcome:
+        return self.law.apply(Entry(command, at_ms=self.law.index))
+
+    def session(self, node_id: int) -> int:
+        return self.law.cluster.nodes[node_id].session
+
+    def declare(
+        self, node_id: int, spec: VmSpec = SMALL, digest: str = OLD, **more: object
+    ) -> Outcome:
+        session = self.session(node_id)
+        return self.tell(DeclareVm(node_id, session, "web", spec, digest, **more))  # type: ignore[arg-type]
+
+    def disown(self, node_id: int) -> Outcome:
+        return self.tell(DisownVm(node_id, self.session(node_id), "web"))
+
+    @property
+    def web(self) -> Vm:
+        return self.law.cluster.vms["web"]
+
+    @property
+    def owner(self) -> int | None:
+        return self.web.declared.node_id if self.web.declared is not None else None
+
+    def run(self, node_id: int = 1) -> None:
+        """Let it run there."""
+        incarnation = self.law.cluster.nodes[node_id].incarnation
+        assert isinstance(self.tell(PlaceVm("web", self.web.uid, node_id, incarnation)), Accepted)
+        self.report(State.RUNNING, runner=RUNNER)
+
+    def report(self, state: State, runner: str | None = None) -> None:
+        holder = self.web.holder
+        assert holder is not None
+        said = ReportVm(
+            "web",
+            self.web.uid,
+            holder.node_id,
+            holder.incarnation,
+            holder.epoch,
+            self.session(holder.node_id),
+            state,
+            Reason("said", "so"),
+            runner,
+            () if runner else None,
+        )
+        assert isinstance(self.tell(said), Accepted)
+
+
+@pytest.fixture
+def story() -> Story:
+    return Story()
+
+
+def refused(outcome: Outcome, code: Code) -> Rejected:
+    assert isinstance(outcome, Rejected)
+    assert outcome.code is code
+    return outcome
+
+
+def test_a_declared_vm_is_created_and_has_an_owner(story: Story) -> None:
+    assert isinstance(story.declare(1), Accepted)
+    assert (story.web.state, story.web.spec, story.owner) == (State.PENDING, SMALL, 1)
+    assert story.web.declared is not None
+    assert (story.web.declared.digest, story.web.declared.generation) == (OLD, story.session(1))
+
+
+def test_old_and_new_configurations_never_overwrite_each_other_in_turn(story: Story) -> None:
+    """Host by host they are rebuilt: node-2 has the old one still when node-1 has the new one."""
+    story.declare(1)
+    story.declare(1, OTHER, NEW)
+    before = story.web
+    rejected = refused(story.declare(2, SMALL, OLD), Code.DECLARED)
+    assert "node-1" in rejected.message
+    assert rejected.fixes
+    assert story.web == before
+
+
+def test_the_word_of_an_earlier_daemon_comes_too_late(story: Story) -> None:
+    session = story.session(1)
+    story.declare(1)
+    story.tell(replace(register(1), previous_incarnation=story.law.cluster.nodes[1].incarnation))
+    story.declare(1, OTHER, NEW)
+    before = story.web
+    refused(story.tell(DeclareVm(1, session, "web", SMALL, OLD)), Code.STALE)
+    refused(story.tell(DisownVm(1, session, "web")), Code.STALE)
+    refused(story.tell(DeclareVm(9, session, "web", SMALL, OLD)), Code.STALE)
+    assert story.web == before
+
+
+def test_what_nobody_declares_is_taken_over(story: Story) -> None:
+    story.tell(CreateVm("web", SMALL))
+    story.declare(2, OTHER, NEW)
+    assert (story.owner, story.web.spec) == (2, OTHER)
+
+
+def test_a_vm_that_is_declared_no_more_goes_on(story: Story) -> None:
+    story.declare(1)
+    story.run()
+    assert isinstance(story.disown(1), Accepted)
+    assert (story.owner, story.web.state) == (None, State.RUNNING)
+    refused(story.disown(1), Code.STALE)
+    assert isinstance(story.tell(DeleteVm("web")), Accepted)
+
+
+@pytest.mark.parametrize("command", [DeleteVm("web"), SetPolicy("web", Policy())])
+def test_nobody_else_changes_it(story: Story, command: Command) -> None:
+    story.declare(1)
+    rejected = refused(story.tell(command), Code.DECLARED)
+    assert "node-1" in rejected.message
+    assert "services.blixard.vms.web" in rejected.fixes[0].text
+    assert isinstance(story.tell(StopVm("web")), Accepted), "to run it or not is the operators'"
+
+
+def test_what_runs_changes_when_it_is_restarted(story: Story) -> None:
+    story.declare(1)
+    story.run()
+    outcome = story.declare(1, OTHER, NEW)
+    assert outcome == Accepted(story.law.index, "web is what was declared once it is restarted")
+    declared_index = story.law.index
+    assert (story.web.spec, story.web.runner, story.web.state) == (SMALL, RUNNER, State.RUNNING)
+    story.tell(RestartVm("web"))
+    story.report(State.STOPPED)
+    assert (story.web.spec, story.web.state) == (OTHER, State.PENDING)
+    assert (story.web.runner, story.web.build) == (None, declared_index)
+
+
+def test_a_failover_starts_what_ran_before(story: Story) -> None:
+    story.declare(1)
+    story.run()
+    story.declare(1, OTHER, NEW)
+    node = story.law.cluster.nodes[1]
+    story.tell(replace(register(1), previous_incarnation=node.incarnation))
+    assert (story.web.spec, story.web.state, story.web.runner) == (SMALL, State.PENDING, RUNNER)
+
+
+def test_a_change_that_was_taken_back_builds_nothing_anew(story: Story) -> None:
+    story.declare(1)
+    story.run()
+    story.declare(1, OTHER, NEW)
+    story.declare(1, SMALL, OLD)
+    story.tell(RestartVm("web"))
+    story.report(State.STOPPED)
+    assert (story.web.spec, story.web.runner) == (SMALL, RUNNER)
+
+
+def test_what_failed_is_tried_again_as_declared(story: Story) -> None:
+    story.declare(1)
+    incarnation = story.law.cluster.nodes[1].incarnation
+    story.tell(PlaceVm("web", story.web.uid, 1, incarnation))
+    story.report(State.FAILED)
+    assert story.web.state is State.FAILED
+    story.declare(1, SMALL, NEW, policy=Policy(restart_limit=7))
+    assert (story.web.state, story.web.policy.restart_limit) == (State.FAILED, 7)
+    story.declare(1, OTHER, "newer")
+    assert (story.web.state, story.web.spec) == (State.PENDING, OTHER)
+
+
+def test_its_volumes_tie_it_whatever_is_declared(story: Story) -> None:
+    story.declare(1, policy=Policy(failover=Failover.NEVER))
+    story.run()
+    story.declare(1, OTHER, NEW, policy=Policy(failover=Failover.NEVER))
+    story.tell(StopVm("web"))
+    story.report(State.STOPPED)
+    assert (story.web.spec, story.web.runner, story.web.tied_to) == (OTHER, None, 1)
+
+
+def test_the_owner_that_leaves_owns_nothing(story: Story) -> None:
+    story.declare(2)
+    story.tell(RemoveNode(2))
+    story.tell(SettleNode(2, "j2", is_member=False))
+    assert story.owner is None
+
+
+def test_a_packed_source_stays_as_long_as_anything_needs_it(story: Story) -> None:
+    first, second = (VmSpec(packed(content), 1, 512) for content in CONTENTS[:2])
+    story.declare(1, first, OLD, content=CONTENTS[0])
+    story.run()
+    story.declare(1, second, NEW, content=CONTENTS[1])
+    assert len(story.law.cluster.sources) == 2
+    story.tell(RestartVm("web"))
+    story.report(State.STOPPED)
+    story.declare(1, second, NEW, content=CONTENTS[1])
+    assert set(story.law.cluster.sources.values()) == {CONTENTS[1]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "more", "code"),
+    [
+        (VmSpec(StoreSource("/nix/store/0-vm"), 0, 1), {}, Code.BAD_ARGUMENT),
+        (VmSpec(StoreSource("/nix/store/0-vm"), 99, 512), {}, Code.TOO_LARGE),
+        (VmSpec(packed(CONTENTS[0]), 1, 512), {"content": b"another"}, Code.BAD_ARGUMENT),
+        (SMALL, {"policy": Policy(restart_limit=-1)}, Code.BAD_ARGUMENT),
+    ],
+)
+def test_what_no_vm_can_be_changes_nothing(
+    story: Story, spec: VmSpec, more: dict[str, object], code: Code
+) -> None:
+    refused(story.declare(1, spec, NEW, **more), code)
+    story.declare(1)
+    before = story.web
+    refused(story.declare(1, spec, NEW, **more), code)
+    assert story.web == before
+
+
+def test_a_name_is_free_once_its_tombstone_is_gone(story: Story) -> None:
+    story.tell(CreateVm("web", SMALL))
+    story.run()
+    story.tell(DeleteVm("web"))
+    refused(story.declare(1), Code.BUSY)
+    story.report(State.STOPPED)
+    assert isinstance(story.declare(1), Accepted)
