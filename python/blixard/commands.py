@@ -33,11 +33,12 @@ class CreateVm:
 @dataclass(frozen=True, slots=True)
 class DeclareVm:
     """The configuration of a host names a VM: create it, or change what this host has declared
-    before."""
+    before. Compare-and-set on the generation."""
 
-    node_id: int
-    session: int
     name: str
+    node_id: int
+    generation: int
+    """One more than that of its present declaration, if it has one."""
     spec: VmSpec
     digest: str
     """Of what the configuration says."""
@@ -49,9 +50,9 @@ class DeclareVm:
 class DisownVm:
     """The configuration of a host names a VM no more. It goes on, and belongs to everybody."""
 
-    node_id: int
-    session: int
     name: str
+    node_id: int
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +302,7 @@ Command = (
 )
 
 
-NodeCommand = ReportVm | ReportStandby | RegisterNode | CheckIn | RenewLeases | DeclareVm | DisownVm
+NodeCommand = ReportVm | ReportStandby | RegisterNode | CheckIn | RenewLeases
 """What a node has its leader propose, each about itself alone."""
 
 

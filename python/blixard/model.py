@@ -193,7 +193,7 @@ class Declaration:
     node_id: int
     """The host, its owner."""
     generation: int
-    """`Node.session` of the daemon that said so: the word of an earlier one has no say."""
+    """How often it was declared by now. Who declares it again names the next one."""
     digest: str
     """Of what the configuration says, before any reference is locked."""
     spec: VmSpec

@@ -128,15 +128,15 @@ COMMANDS: dict[str, Command] = {
     "declare-node-down": DeclareNodeDown(1, 3, 1_234_567),
     "confirm-down": ConfirmDown(1, 3, "root@host"),
     "declare": DeclareVm(
+        "db",
         1,
         3,
-        "db",
         VmSpec(PACKED, 4, 4096),
         "d1",
         Policy(OnQuorumLoss.KEEP, Failover.NEVER, 2),
         CONTENT,
     ),
-    "disown": DisownVm(1, 3, "db"),
+    "disown": DisownVm("db", 1, 3),
     "raise-level": RaiseLevel(2),
     "attest-state": AttestState(4_000, bytes(range(16))),
 }

@@ -56,11 +56,16 @@ class Story:
     def declare(
         self, node_id: int, spec: VmSpec = SMALL, digest: str = OLD, **more: object
     ) -> Outcome:
-        session = self.session(node_id)
-        return self.tell(DeclareVm(node_id, session, "web", spec, digest, **more))  # type: ignore[arg-type]
+        command = DeclareVm("web", node_id, self.generation + 1, spec, digest, **more)  # type: ignore[arg-type]
+        return self.tell(command)
 
     def disown(self, node_id: int) -> Outcome:
-        return self.tell(DisownVm(node_id, self.session(node_id), "web"))
+        return self.tell(DisownVm("web", node_id, self.generation + 1))
+
+    @property
+    def generation(self) -> int:
+        vm = self.law.cluster.vms.get("web")
+        return vm.declared.generation if vm is not None and vm.declared is not None else 0
 
     @property
     def web(self) -> Vm:
@@ -109,7 +114,7 @@ def test_a_declared_vm_is_created_and_has_an_owner(story: Story) -> None:
     assert isinstance(story.declare(1), Accepted)
     assert (story.web.state, story.web.spec, story.owner) == (State.PENDING, SMALL, 1)
     assert story.web.declared is not None
-    assert (story.web.declared.digest, story.web.declared.generation) == (OLD, story.session(1))
+    assert (story.web.declared.digest, story.web.declared.generation) == (OLD, 1)
 
 
 def test_old_and_new_configurations_never_overwrite_each_other_in_turn(story: Story) -> None:
@@ -123,16 +128,22 @@ def test_old_and_new_configurations_never_overwrite_each_other_in_turn(story: St
     assert story.web == before
 
 
-def test_the_word_of_an_earlier_daemon_comes_too_late(story: Story) -> None:
-    session = story.session(1)
+def test_a_word_that_comes_late_changes_nothing(story: Story) -> None:
+    """It was sent before what is declared now was."""
     story.declare(1)
-    story.tell(replace(register(1), previous_incarnation=story.law.cluster.nodes[1].incarnation))
     story.declare(1, OTHER, NEW)
     before = story.web
-    refused(story.tell(DeclareVm(1, session, "web", SMALL, OLD)), Code.STALE)
-    refused(story.tell(DisownVm(1, session, "web")), Code.STALE)
-    refused(story.tell(DeclareVm(9, session, "web", SMALL, OLD)), Code.STALE)
+    assert story.generation == 2
+    refused(story.tell(DeclareVm("web", 1, 2, SMALL, OLD)), Code.STALE)
+    refused(story.tell(DeclareVm("web", 1, 1, SMALL, OLD)), Code.STALE)
+    refused(story.tell(DisownVm("web", 1, 2)), Code.STALE)
     assert story.web == before
+
+
+def test_only_a_node_owns(story: Story) -> None:
+    refused(story.declare(9), Code.NO_SUCH_NODE)
+    refused(story.disown(9), Code.NO_SUCH_NODE)
+    refused(story.disown(1), Code.STALE)
 
 
 def test_what_nobody_declares_is_taken_over(story: Story) -> None:

@@ -105,6 +105,10 @@ class Proposers(RuleBasedStateMachine):
     def any_held(self) -> bool:
         return any(vm.holder is not None for vm in self.law.cluster.vms.values())
 
+    def generation(self, name: str) -> int:
+        vm = self.law.cluster.vms.get(name)
+        return vm.declared.generation if vm is not None and vm.declared is not None else 0
+
     def vm(self, data: st.DataObject, held: bool) -> Vm | None:
         chosen = [vm for vm in self.law.cluster.vms.values() if (vm.holder is not None) == held]
         return data.draw(st.sampled_from(chosen)) if chosen else None
@@ -158,18 +162,14 @@ class Proposers(RuleBasedStateMachine):
     def a_configuration_declares(
         self, name: str, node_id: int, source: Source, policy: Policy, size: int
     ) -> None:
-        node = self.law.cluster.nodes.get(node_id)
-        if node is None:
-            return
         content = next((it for it in CONTENTS if packed(it) == source), b"")
         spec = VmSpec(source, size, 512)
-        self.applied(DeclareVm(node_id, node.session, name, spec, f"{size}", policy, content))
+        generation = self.generation(name) + (size > 1)
+        self.applied(DeclareVm(name, node_id, generation, spec, f"{size}", policy, content))
 
-    @rule(name=NAMES, node_id=NODE_IDS, before=st.integers(0, 1))
-    def a_configuration_says_no_more_of_it(self, name: str, node_id: int, before: int) -> None:
-        node = self.law.cluster.nodes.get(node_id)
-        if node is not None:
-            self.applied(DisownVm(node_id, node.session - before, name))
+    @rule(name=NAMES, node_id=NODE_IDS, ahead=st.integers(0, 2))
+    def a_configuration_says_no_more_of_it(self, name: str, node_id: int, ahead: int) -> None:
+        self.applied(DisownVm(name, node_id, self.generation(name) + ahead))
 
     @rule(name=NAMES, verb=st.sampled_from([StartVm, StopVm, RestartVm, DeleteVm]))
     def an_operator_commands(

@@ -28,11 +28,10 @@ Step = tuple[Cluster, Outcome]
 
 def declare(cluster: Cluster, index: int, at_ms: int, command: DeclareVm) -> Step:
     """Create a VM, or change what this host has declared before, or what nobody has declared."""
-    if not _is_of_now(cluster, command):
-        return cluster, _earlier(command)
     vm = cluster.vms.get(command.name)
-    if vm is not None and vm.declared is not None and vm.declared.node_id != command.node_id:
-        return cluster, _of_another(vm, vm.declared)
+    refused = _refused(cluster, vm, command)
+    if refused is not None:
+        return cluster, refused
     create = CreateVm(command.name, command.spec, Wanted.RUNNING, command.content, command.policy)
     if vm is None:
         created, outcome = vms.create(cluster, index, at_ms, create)
@@ -49,11 +48,12 @@ def declare(cluster: Cluster, index: int, at_ms: int, command: DeclareVm) -> Ste
 
 def disown(cluster: Cluster, index: int, command: DisownVm) -> Step:
     """A VM that its owner's configuration names no more goes on; anyone may change it."""
-    if not _is_of_now(cluster, command):
-        return cluster, _earlier(command)
     vm = cluster.vms.get(command.name)
-    if vm is None or vm.declared is None or vm.declared.node_id != command.node_id:
-        return cluster, Rejected(Code.STALE, f"node-{command.node_id} does not own {command.name}")
+    refused = _refused(cluster, vm, command)
+    if refused is not None:
+        return cluster, refused
+    if vm is None or vm.declared is None:
+        return cluster, Rejected(Code.STALE, f"{command.name} is declared by nobody")
     # What was declared and has not come about yet is nobody's wish any more.
     changed = drop_unused_sources(put(cluster, replace(vm, declared=None)))
     return changed, Accepted(index)
@@ -64,7 +64,7 @@ def _owned(vm: Vm, index: int, command: DeclareVm) -> Vm:
     at_index = vm.declared.at_index if vm.declared is not None else vm.build
     declared = Declaration(
         node_id=command.node_id,
-        generation=command.session,
+        generation=command.generation,
         digest=command.digest,
         spec=command.spec,
         at_index=at_index if known == command.spec else index,
@@ -84,13 +84,20 @@ def _change(cluster: Cluster, index: int, at_ms: int, vm: Vm, create: CreateVm) 
     return drop_unused_sources(changed), Accepted(index, note)
 
 
-def _is_of_now(cluster: Cluster, command: DeclareVm | DisownVm) -> bool:
-    node = cluster.nodes.get(command.node_id)
-    return node is not None and command.session > 0 and node.session == command.session
-
-
-def _earlier(command: DeclareVm | DisownVm) -> Rejected:
-    return Rejected(Code.STALE, f"that is of an earlier daemon of node-{command.node_id}")
+def _refused(cluster: Cluster, vm: Vm | None, command: DeclareVm | DisownVm) -> Rejected | None:
+    """Why this host has no say in a VM, or not with what it has seen of it."""
+    if command.node_id not in cluster.nodes:
+        return Rejected(
+            Code.NO_SUCH_NODE,
+            f"no node with id {command.node_id}",
+            fixes=(Fix("all nodes:", "blixard node list"),),
+        )
+    known = vm.declared if vm is not None else None
+    if vm is not None and known is not None and known.node_id != command.node_id:
+        return _of_another(vm, known)
+    if command.generation != (known.generation if known is not None else 0) + 1:
+        return Rejected(Code.STALE, f"{command.name} was declared anew in the meantime")
+    return None
 
 
 def _of_another(vm: Vm, declared: Declaration) -> Rejected:
