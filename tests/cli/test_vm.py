@@ -192,6 +192,7 @@ def test_status_for_programs(ask: Run, node: FakeNode) -> None:
         "restarts": 0,
         "restart_limit": 5,
         "mode": "best-effort",
+        "declared": None,
         "remark": None,
         "created_at": "2023-11-14T22:13:20.000Z",
         "as_of": {"index": 41, "term": 3, "node": "node-1", "linearizable": True},

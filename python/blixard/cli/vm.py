@@ -1,6 +1,7 @@
 """`blixard vm`: the verbs of a VM's life."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from blixard.v1 import blixard_pb2 as pb
     from blixard.wire.client import Client
 
+MAX_NODE_ID = 65_535
 LOCK_MS = 120_000
 """How long creating may take: a flake reference is fetched before it can be locked."""
 
@@ -114,6 +116,32 @@ def _policy(given: Mapping[str, str | int | None]) -> "pb.Policy":
         failover=cast("str | None", given["failover"]),
         restart_limit=cast("int | None", given["restart_limit"]),
     )
+
+
+@vm.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--owner", required=True, metavar="NODE", help="The node whose configuration this is."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@flags.shared
+@click.pass_obj
+def apply(options: Options, /, file: Path, owner: str, dry_run: bool) -> None:
+    """Declare the VMs of a file: create, change, or disown them.
+
+    The owner alone changes them. What is declared no more goes on, until it is deleted.
+
+    \b
+    blixard vm apply vms.toml --owner node-1 --dry-run
+    blixard vm apply vms.toml --owner node-1
+    """
+    from blixard.cli.apply import apply as applied
+
+    number = owner.removeprefix("node-")
+    if not number.isdecimal() or not 1 <= int(number) <= MAX_NODE_ID:
+        message = f'--owner: "{owner}" is no node'
+        raise failure(Code.BAD_ARGUMENT, message, fix="write node-1, or the number alone")
+    applied(file, int(number), dry_run, options)
 
 
 @vm.command("set")

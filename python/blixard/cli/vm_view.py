@@ -134,6 +134,13 @@ def _on_quorum_loss(vm: "pb.Vm") -> str:
     return wanted
 
 
+def _declared(vm: "pb.Vm") -> str:
+    if not vm.HasField("declared"):
+        return ""
+    said = f"by {vm.declared.node}, generation {vm.declared.generation}"
+    return f"{said}; in force once it is restarted" if vm.declared.needs_restart else said
+
+
 def first_line(text: str) -> str:
     """The headline of a reason; what follows it is a log."""
     return harmless(text.partition("\n")[0])
@@ -162,6 +169,7 @@ def show_page(vm: "pb.Vm", as_of: "pb.AsOf") -> None:
         ("Standby", _standby(vm)),
         ("Cut off", _on_quorum_loss(vm)),
         ("Restarts", f"{vm.restarts} of {vm.policy.restart_limit} in a row"),
+        ("Declared", _declared(vm)),
         ("Created", clock_time(vm.created_ms, now)),
         ("As of", f"index {as_of.index}, {as_of.node}{'' if as_of.linearizable else ', stale'}"),
     ]
@@ -212,8 +220,21 @@ def as_json(vm: "pb.Vm") -> Mapping[str, Any]:
         "restarts": vm.restarts,
         "restart_limit": vm.policy.restart_limit if vm.policy.failover else None,
         "mode": vm.mode or None,
+        "declared": _declaration_json(vm),
         "remark": vm.remark or None,
         "created_at": rfc3339(vm.created_ms),
+    }
+
+
+def _declaration_json(vm: "pb.Vm") -> Mapping[str, Any] | None:
+    declared = vm.declared
+    if not vm.HasField("declared"):
+        return None
+    return {
+        "node": declared.node,
+        "generation": declared.generation,
+        "digest": declared.digest,
+        "needs_restart": declared.needs_restart,
     }
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from blixard.config.keys import KEYS, WrongValueError, shown
+from blixard.config.keys import KEYS, Key, WrongValueError, shown
 from blixard.errors import Code
 from blixard.model import Fix, Rejected
 
@@ -105,15 +105,22 @@ def _unreadable(path: Path, why: str) -> Problem:
     )
 
 
+Known = Mapping[str, Mapping[str, Key]]
+"""The keys of each table."""
+
+
 def checked(
-    tables: Mapping[str, Any], document: Document | None, problems: list[Problem]
+    tables: Mapping[str, Any],
+    document: Document | None,
+    problems: list[Problem],
+    known: Known = KEYS,
 ) -> dict[str, dict[str, Any]]:
     """The values that pass their checks. `document` is None for flags, which have no positions."""
     values: dict[str, dict[str, Any]] = {}
     for table, keys in tables.items():
-        if table not in KEYS:
+        if table not in known:
             assert document is not None
-            problems.append(_unknown(document, "", table))
+            problems.append(_unknown(document, "", table, known))
             continue
         if not isinstance(keys, dict):
             wrong = WrongValueError(
@@ -122,10 +129,10 @@ def checked(
             problems.append(_wrong_value(document, "", table, wrong))
             continue
         for name, raw in keys.items():
-            key = KEYS[table].get(name)
+            key = known[table].get(name)
             if key is None:
                 assert document is not None
-                problems.append(_unknown(document, table, name))
+                problems.append(_unknown(document, table, name, known))
                 continue
             try:
                 values.setdefault(table, {})[name] = key.check(raw)
@@ -134,11 +141,11 @@ def checked(
     return values
 
 
-def _unknown(document: Document, table: str, name: str) -> Problem:
+def _unknown(document: Document, table: str, name: str, known: Known) -> Problem:
     import difflib
 
-    known = sorted(KEYS[table] if table else KEYS)
-    near = difflib.get_close_matches(name, known, n=1)
+    names = sorted(known[table] if table else known)
+    near = difflib.get_close_matches(name, names, n=1)
     remark = f'did you mean "{near[0]}"?' if near else ""
     line, column = document.place_of(table, name)
     what = f'unknown key "{name}"' if table else f'unknown table or key "{name}"'
@@ -149,7 +156,7 @@ def _unknown(document: Document, table: str, name: str) -> Problem:
         fixes=(Fix(remark),) if remark and not line else (),
     )
     facts = document.excerpt(line, column, len(name), remark)
-    return Problem(rejected, (*facts, f"{within}: {', '.join(known)}"))
+    return Problem(rejected, (*facts, f"{within}: {', '.join(names)}"))
 
 
 def _wrong_value(

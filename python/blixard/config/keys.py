@@ -26,7 +26,7 @@ class WrongValueError(ValueError):
 Check = Callable[[Any], Any]
 
 
-def _integer(low: int, high: int) -> Check:
+def integer(low: int, high: int) -> Check:
     def check(raw: Any) -> int:
         if not isinstance(raw, int) or isinstance(raw, bool):
             raise WrongValueError(
@@ -39,7 +39,7 @@ def _integer(low: int, high: int) -> Check:
     return check
 
 
-def _one_of(*words: str) -> Check:
+def one_of(*words: str) -> Check:
     def check(raw: Any) -> str:
         if raw not in words:
             raise WrongValueError(f"{shown(raw)} is not known", f"write one of: {', '.join(words)}")
@@ -141,7 +141,7 @@ def shown(raw: Any) -> str:
     return f'"{raw}"' if isinstance(raw, str) else str(raw)[:60]
 
 
-_NODE_ID: Final = _integer(1, 65_535)
+_NODE_ID: Final = integer(1, 65_535)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,27 +161,27 @@ KEYS: Final[Mapping[str, Mapping[str, Key]]] = {
         "bootstrap": Key("--bootstrap", _boolean),
         "data_dir": Key("--data-dir", _path),
         "socket": Key("--socket", _socket),
-        "driver": Key("--driver", _one_of("auto", "systemd", "process")),
-        "log_level": Key("--log-level", _one_of("debug", "info", "warning", "error")),
+        "driver": Key("--driver", one_of("auto", "systemd", "process")),
+        "log_level": Key("--log-level", one_of("debug", "info", "warning", "error")),
     },
     "capacity": {
-        "vcpus": Key("--vcpus", _integer(1, 4096)),
-        "memory_mib": Key("--memory-mib", _integer(16, 64 * 1024 * 1024)),
-        "reserve_memory_mib": Key("--reserve-memory-mib", _integer(0, 64 * 1024 * 1024)),
+        "vcpus": Key("--vcpus", integer(1, 4096)),
+        "memory_mib": Key("--memory-mib", integer(16, 64 * 1024 * 1024)),
+        "reserve_memory_mib": Key("--reserve-memory-mib", integer(0, 64 * 1024 * 1024)),
     },
     "nix": {
         "binary": Key("--nix-binary", _program),
-        "build_timeout_s": Key("--nix-build-timeout-s", _integer(1, 7 * 24 * 3600)),
+        "build_timeout_s": Key("--nix-build-timeout-s", integer(1, 7 * 24 * 3600)),
         "options": Key("--nix-option", _options),
     },
     "lease": {
-        "lease_ms": Key("--lease-ms", _integer(1_000, 600_000)),
-        "renew_ms": Key("--renew-ms", _integer(100, 60_000)),
+        "lease_ms": Key("--lease-ms", integer(1_000, 600_000)),
+        "renew_ms": Key("--renew-ms", integer(100, 60_000)),
         # At least what the fence was measured for.
-        "kill_ms": Key("--kill-ms", _integer(1_000, 60_000)),
-        "watchdog_ms": Key("--watchdog-ms", _integer(1_000, 600_000)),
+        "kill_ms": Key("--kill-ms", integer(1_000, 60_000)),
+        "watchdog_ms": Key("--watchdog-ms", integer(1_000, 600_000)),
     },
     "watchdog": {
-        "mode": Key("--watchdog-mode", _one_of("auto", "guaranteed", "best-effort")),
+        "mode": Key("--watchdog-mode", one_of("auto", "guaranteed", "best-effort")),
     },
 }

@@ -201,6 +201,46 @@ class DeleteVmRequest(_message.Message):
     kill: bool
     def __init__(self, request_id: _Optional[_Union[RequestId, _Mapping]] = ..., name: _Optional[str] = ..., grace_ms: _Optional[int] = ..., kill: bool = ...) -> None: ...
 
+class DeclareVmRequest(_message.Message):
+    __slots__ = ("request_id", "vm", "node_id", "generation", "digest")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VM_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    request_id: RequestId
+    vm: CreateVmRequest
+    node_id: int
+    generation: int
+    digest: str
+    def __init__(self, request_id: _Optional[_Union[RequestId, _Mapping]] = ..., vm: _Optional[_Union[CreateVmRequest, _Mapping]] = ..., node_id: _Optional[int] = ..., generation: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class DisownVmRequest(_message.Message):
+    __slots__ = ("request_id", "name", "node_id", "generation")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    request_id: RequestId
+    name: str
+    node_id: int
+    generation: int
+    def __init__(self, request_id: _Optional[_Union[RequestId, _Mapping]] = ..., name: _Optional[str] = ..., node_id: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class Declaration(_message.Message):
+    __slots__ = ("node_id", "node", "generation", "digest", "needs_restart")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_RESTART_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    node: str
+    generation: int
+    digest: str
+    needs_restart: bool
+    def __init__(self, node_id: _Optional[int] = ..., node: _Optional[str] = ..., generation: _Optional[int] = ..., digest: _Optional[str] = ..., needs_restart: bool = ...) -> None: ...
+
 class SetVmPolicyRequest(_message.Message):
     __slots__ = ("request_id", "name", "policy")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -220,7 +260,7 @@ class Reason(_message.Message):
     def __init__(self, code: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Vm(_message.Message):
-    __slots__ = ("name", "uid", "wanted", "state", "reason", "node", "node_id", "epoch", "since_ms", "created_ms", "vcpus", "memory_mib", "source", "store_path", "policy", "keeps", "restarts", "standby", "standby_readiness", "mode", "tie", "tied_to", "remark")
+    __slots__ = ("name", "uid", "wanted", "state", "reason", "node", "node_id", "epoch", "since_ms", "created_ms", "vcpus", "memory_mib", "source", "store_path", "policy", "keeps", "restarts", "standby", "standby_readiness", "mode", "tie", "tied_to", "remark", "declared")
     NAME_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     WANTED_FIELD_NUMBER: _ClassVar[int]
@@ -244,6 +284,7 @@ class Vm(_message.Message):
     TIE_FIELD_NUMBER: _ClassVar[int]
     TIED_TO_FIELD_NUMBER: _ClassVar[int]
     REMARK_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: int
     wanted: str
@@ -267,7 +308,8 @@ class Vm(_message.Message):
     tie: str
     tied_to: str
     remark: str
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[int] = ..., wanted: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[_Union[Reason, _Mapping]] = ..., node: _Optional[str] = ..., node_id: _Optional[int] = ..., epoch: _Optional[int] = ..., since_ms: _Optional[int] = ..., created_ms: _Optional[int] = ..., vcpus: _Optional[int] = ..., memory_mib: _Optional[int] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., store_path: _Optional[str] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., keeps: bool = ..., restarts: _Optional[int] = ..., standby: _Optional[str] = ..., standby_readiness: _Optional[str] = ..., mode: _Optional[str] = ..., tie: _Optional[str] = ..., tied_to: _Optional[str] = ..., remark: _Optional[str] = ...) -> None: ...
+    declared: Declaration
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[int] = ..., wanted: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[_Union[Reason, _Mapping]] = ..., node: _Optional[str] = ..., node_id: _Optional[int] = ..., epoch: _Optional[int] = ..., since_ms: _Optional[int] = ..., created_ms: _Optional[int] = ..., vcpus: _Optional[int] = ..., memory_mib: _Optional[int] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., store_path: _Optional[str] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., keeps: bool = ..., restarts: _Optional[int] = ..., standby: _Optional[str] = ..., standby_readiness: _Optional[str] = ..., mode: _Optional[str] = ..., tie: _Optional[str] = ..., tied_to: _Optional[str] = ..., remark: _Optional[str] = ..., declared: _Optional[_Union[Declaration, _Mapping]] = ...) -> None: ...
 
 class ListVmsRequest(_message.Message):
     __slots__ = ("stale",)

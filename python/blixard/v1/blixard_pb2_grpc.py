@@ -188,6 +188,16 @@ class ClusterServiceStub(object):
                 request_serializer=blixard_dot_v1_dot_blixard__pb2.SetVmPolicyRequest.SerializeToString,
                 response_deserializer=blixard_dot_v1_dot_blixard__pb2.ChangeResponse.FromString,
                 _registered_method=True)
+        self.DeclareVm = channel.unary_unary(
+                '/blixard.v1.ClusterService/DeclareVm',
+                request_serializer=blixard_dot_v1_dot_blixard__pb2.DeclareVmRequest.SerializeToString,
+                response_deserializer=blixard_dot_v1_dot_blixard__pb2.ChangeResponse.FromString,
+                _registered_method=True)
+        self.DisownVm = channel.unary_unary(
+                '/blixard.v1.ClusterService/DisownVm',
+                request_serializer=blixard_dot_v1_dot_blixard__pb2.DisownVmRequest.SerializeToString,
+                response_deserializer=blixard_dot_v1_dot_blixard__pb2.ChangeResponse.FromString,
+                _registered_method=True)
         self.ListVms = channel.unary_unary(
                 '/blixard.v1.ClusterService/ListVms',
                 request_serializer=blixard_dot_v1_dot_blixard__pb2.ListVmsRequest.SerializeToString,
@@ -306,6 +316,19 @@ class ClusterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeclareVm(self, request, context):
+        """The configuration of a node names a VM, or names it no more. Only that node's own changes it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DisownVm(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListVms(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -399,6 +422,16 @@ def add_ClusterServiceServicer_to_server(servicer, server):
             'SetVmPolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.SetVmPolicy,
                     request_deserializer=blixard_dot_v1_dot_blixard__pb2.SetVmPolicyRequest.FromString,
+                    response_serializer=blixard_dot_v1_dot_blixard__pb2.ChangeResponse.SerializeToString,
+            ),
+            'DeclareVm': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeclareVm,
+                    request_deserializer=blixard_dot_v1_dot_blixard__pb2.DeclareVmRequest.FromString,
+                    response_serializer=blixard_dot_v1_dot_blixard__pb2.ChangeResponse.SerializeToString,
+            ),
+            'DisownVm': grpc.unary_unary_rpc_method_handler(
+                    servicer.DisownVm,
+                    request_deserializer=blixard_dot_v1_dot_blixard__pb2.DisownVmRequest.FromString,
                     response_serializer=blixard_dot_v1_dot_blixard__pb2.ChangeResponse.SerializeToString,
             ),
             'ListVms': grpc.unary_unary_rpc_method_handler(
@@ -843,6 +876,60 @@ class ClusterService(object):
             target,
             '/blixard.v1.ClusterService/SetVmPolicy',
             blixard_dot_v1_dot_blixard__pb2.SetVmPolicyRequest.SerializeToString,
+            blixard_dot_v1_dot_blixard__pb2.ChangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeclareVm(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blixard.v1.ClusterService/DeclareVm',
+            blixard_dot_v1_dot_blixard__pb2.DeclareVmRequest.SerializeToString,
+            blixard_dot_v1_dot_blixard__pb2.ChangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DisownVm(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blixard.v1.ClusterService/DisownVm',
+            blixard_dot_v1_dot_blixard__pb2.DisownVmRequest.SerializeToString,
             blixard_dot_v1_dot_blixard__pb2.ChangeResponse.FromString,
             options,
             channel_credentials,

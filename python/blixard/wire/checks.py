@@ -29,6 +29,7 @@ MIN_MEMORY_MIB: Final = 16
 MAX_GRACE_MS: Final = 3_600_000
 MAX_RESTARTS: Final = 1_000
 MAX_SPEAKER: Final = 128
+MAX_DIGEST: Final = 128
 
 Choice = TypeVar("Choice", OnQuorumLoss, Failover)
 
@@ -71,6 +72,15 @@ def flake(reference: pb.FlakeReference) -> tuple[str, str]:
             "spaces or shell characters, and does not begin with -",
         )
     return reference.url, attribute(reference.attribute)
+
+
+def digest(of_declaration: str) -> str:
+    """What a caller calls the state of its configuration."""
+    if not 1 <= len(of_declaration) <= MAX_DIGEST:
+        raise bad(
+            f"digest: it has {len(of_declaration)} characters", f"give 1 to {MAX_DIGEST} of them"
+        )
+    return of_declaration
 
 
 def attribute(name: str) -> str:

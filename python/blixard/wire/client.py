@@ -39,6 +39,8 @@ _Change = (
     | pb.StartVmRequest
     | pb.StopVmRequest
     | pb.RestartVmRequest
+    | pb.DeclareVmRequest
+    | pb.DisownVmRequest
     | pb.DeleteVmRequest
     | pb.SetVmPolicyRequest
     | pb.LeaveClusterRequest
@@ -81,6 +83,8 @@ START_VM: Final = Call("ClusterService/StartVm", pb.ChangeResponse, changes=True
 STOP_VM: Final = Call("ClusterService/StopVm", pb.ChangeResponse, changes=True)
 RESTART_VM: Final = Call("ClusterService/RestartVm", pb.ChangeResponse, changes=True)
 DELETE_VM: Final = Call("ClusterService/DeleteVm", pb.ChangeResponse, changes=True)
+DECLARE_VM: Final = Call("ClusterService/DeclareVm", pb.ChangeResponse, changes=True, patient=True)
+DISOWN_VM: Final = Call("ClusterService/DisownVm", pb.ChangeResponse, changes=True)
 SET_VM_POLICY: Final = Call("ClusterService/SetVmPolicy", pb.ChangeResponse, changes=True)
 CONFIRM_NODE_DOWN: Final = Call(
     "ClusterService/ConfirmNodeDown", pb.ConfirmNodeDownResponse, changes=True
@@ -160,6 +164,12 @@ class Client:
 
     def create_vm(self, request: pb.CreateVmRequest) -> pb.ChangeResponse:
         return self._change(CREATE_VM, request)
+
+    def declare_vm(self, request: pb.DeclareVmRequest) -> pb.ChangeResponse:
+        return self._change(DECLARE_VM, request)
+
+    def disown_vm(self, request: pb.DisownVmRequest) -> pb.ChangeResponse:
+        return self._change(DISOWN_VM, request)
 
     def start_vm(self, request: pb.StartVmRequest) -> pb.ChangeResponse:
         return self._change(START_VM, request)

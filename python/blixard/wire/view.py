@@ -63,6 +63,20 @@ def vm(cluster: Cluster, status: LogStatus, vm: Vm) -> pb.Vm:
         tie=vm.tie,
         tied_to=f"node-{vm.tied_to}" if vm.tied_to is not None else "",
         remark=_remark(cluster, status, vm),
+        declared=_declaration(vm),
+    )
+
+
+def _declaration(vm: Vm) -> pb.Declaration | None:
+    declared = vm.declared
+    if declared is None:
+        return None
+    return pb.Declaration(
+        node_id=declared.node_id,
+        node=f"node-{declared.node_id}",
+        generation=declared.generation,
+        digest=declared.digest,
+        needs_restart=declared.spec != vm.spec,
     )
 
 

@@ -9,7 +9,9 @@ import grpc
 from blixard.commands import (
     Command,
     CreateVm,
+    DeclareVm,
     DeleteVm,
+    DisownVm,
     RestartVm,
     SetPolicy,
     StartVm,
@@ -80,6 +82,33 @@ class VmCalls:
                     "source: none was given",
                     "name a flake reference, a packed source or a store path",
                 )
+
+    @answers
+    async def DeclareVm(self, request: pb.DeclareVmRequest, context: Context) -> pb.ChangeResponse:
+        """Create or change a VM as its owner's configuration has it."""
+        name = checks.vm_name(request.vm.name)
+        vcpus, memory_mib = checks.resources(request.vm.vcpus, request.vm.memory_mib)
+        policy = checks.policy(request.vm.policy, Policy())
+        request_id = checks.request_id(request.request_id)
+        digest = checks.digest(request.digest)
+        self._node.leader_only()
+        source, content = await self._source(request.vm)
+        command = DeclareVm(
+            name=name,
+            node_id=request.node_id,
+            generation=request.generation,
+            spec=VmSpec(source, vcpus, memory_mib),
+            digest=digest,
+            policy=policy,
+            content=content,
+        )
+        return await self._change(name, command, request_id)
+
+    @answers
+    async def DisownVm(self, request: pb.DisownVmRequest, context: Context) -> pb.ChangeResponse:
+        name = checks.vm_name(request.name)
+        command = DisownVm(name, request.node_id, request.generation)
+        return await self._change(name, command, checks.request_id(request.request_id))
 
     @answers
     async def StartVm(self, request: pb.StartVmRequest, context: Context) -> pb.ChangeResponse:

@@ -1,0 +1,80 @@
+"""The VMs that a host declares: a TOML file with a table `[vms.NAME]` for each."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from blixard.config.document import Document, Misconfigured, Problem, checked
+from blixard.config.keys import Key, WrongValueError, integer, one_of, shown
+from blixard.errors import Code
+from blixard.model import Failover, Fix, OnQuorumLoss, Rejected
+
+_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredVm:
+    """What a table says."""
+
+    name: str
+    source: str
+    """As `blixard vm create --config` has it."""
+    vcpus: int = 1
+    memory_mib: int = 512
+    on_quorum_loss: str = OnQuorumLoss.STOP.value
+    failover: str = Failover.AUTO.value
+    restart_limit: int = 5
+
+
+def load_vms(path: Path) -> tuple[DeclaredVm, ...]:
+    """The VMs of a file, by name. Raises `Misconfigured`."""
+    document = Document.read(path)
+    problems = [_stray(document, key) for key in document.tables if key != "vms"]
+    tables = document.tables.get("vms", {})
+    if not isinstance(tables, dict):
+        problems.append(_problem(f"vms: {shown(tables)} is no table", "write [vms.NAME]"))
+        tables = {}
+    for name in tables:
+        if not _NAME.fullmatch(name):
+            remedy = "a name has 1 to 63 of a-z, 0-9 and -, and neither begins nor ends with -"
+            problems.append(_problem(f'vms: "{name[:80]}" is no valid VM name', remedy))
+    known = {f"vms.{name}": VM_KEYS for name in tables}
+    values = checked({f"vms.{name}": tables[name] for name in tables}, document, problems, known)
+    for name in tables:
+        if not problems and "source" not in values.get(f"vms.{name}", {}):
+            problems.append(_problem(f"vms.{name}.source is missing", 'source = "REF#NAME"'))
+    if problems:
+        raise Misconfigured(problems)
+    return tuple(DeclaredVm(name, **values[f"vms.{name}"]) for name in sorted(tables))
+
+
+def _source(raw: Any) -> str:
+    if not isinstance(raw, str) or not raw:
+        raise WrongValueError(f"{shown(raw)} is no source", 'write a reference: "REF#NAME"')
+    return raw
+
+
+VM_KEYS: Final[Mapping[str, Key]] = {
+    "source": Key("--config", _source),
+    "vcpus": Key("--vcpus", integer(1, 1024)),
+    "memory_mib": Key("--memory", integer(16, 16 * 1024 * 1024)),
+    "on_quorum_loss": Key("--on-quorum-loss", one_of(*OnQuorumLoss)),
+    "failover": Key("--failover", one_of(*Failover)),
+    "restart_limit": Key("--restart-limit", integer(0, 1000)),
+}
+
+
+def _stray(document: Document, key: str) -> Problem:
+    place = document.place_of("", key)
+    rejected = Rejected(
+        Code.CONFIG_KEY,
+        f'unknown table or key "{key}" in {Path(document.path).name}',
+        fixes=(Fix("write a table [vms.NAME] for each VM"),),
+    )
+    return Problem(rejected, document.excerpt(*place, len(key), ""))
+
+
+def _problem(message: str, remedy: str) -> Problem:
+    return Problem(Rejected(Code.CONFIG_VALUE, message, fixes=(Fix(remedy),)))
