@@ -43,6 +43,14 @@ in
           services.blixard.advertise where the other nodes reach this one.
         '';
       }
+      {
+        assertion =
+          cfg.watchdog.mode == "guaranteed" -> cfg.driver == "systemd" && cfg.watchdog.device != null;
+        message = ''
+          services.blixard.watchdog.mode: nothing can be guaranteed without a watchdog. Name one in
+          services.blixard.watchdog.device, which takes driver = "systemd", or leave mode at "auto".
+        '';
+      }
     ];
   };
 }

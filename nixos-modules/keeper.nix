@@ -20,6 +20,15 @@ let
   ];
   keeper = "${pkgs.python3.interpreter} -I -S ${program}/blixard/drivers/keeper.py";
 
+  # Node and keeper keep to the same times. These are the daemon's own where the settings name none
+  # (python/blixard/lease.py).
+  times = {
+    lease_ms = 9000;
+    kill_ms = 1000;
+    watchdog_ms = 6000;
+  }
+  // cfg.settings.lease or { };
+
   # A gate alone is not enough, so it is asked before every start.
   gated = {
     # Not Requires=, BindsTo= or StopPropagatedFrom=: a keeper that is restarted would stop VMs.
@@ -83,15 +92,31 @@ let
   };
 in
 {
-  options.services.blixard.watchdog.device = lib.mkOption {
-    type = lib.types.nullOr lib.types.path;
-    default = null;
-    example = "/dev/watchdog0";
-    description = ''
-      The watchdog that resets this host if it cannot end its VMs in time, because it is frozen or a
-      process cannot be killed. With one, *at most one* is guaranteed; without, it is best effort. It
-      must be nobody else's: leave {option}`systemd.settings.Manager.RuntimeWatchdogSec` unset.
-    '';
+  options.services.blixard.watchdog = {
+    device = lib.mkOption {
+      type = lib.types.nullOr lib.types.path;
+      default = null;
+      example = "/dev/watchdog0";
+      description = ''
+        The watchdog that resets this host if it cannot end its VMs in time, because it is frozen or a
+        process cannot be killed. With one, *at most one* is guaranteed; without, it is best effort.
+        It must be nobody else's: leave {option}`systemd.settings.Manager.RuntimeWatchdogSec` unset.
+      '';
+    };
+
+    mode = lib.mkOption {
+      type = lib.types.enum [
+        "auto"
+        "guaranteed"
+        "best-effort"
+      ];
+      default = "auto";
+      example = "guaranteed";
+      description = ''
+        What this node says of itself: `guaranteed` makes it refuse to run without a watchdog, and with
+        `best-effort` nobody relies on the one that it may have. `auto` is whichever is true.
+      '';
+    };
   };
 
   config = lib.mkIf (cfg.enable && cfg.driver == "systemd") {
@@ -138,7 +163,11 @@ in
           Type = "notify";
           ExecStart =
             "${keeper} serve --boot-id %b"
-            + lib.optionalString (cfg.watchdog.device != null) " --watchdog ${cfg.watchdog.device}";
+            + " --max-ms ${toString (times.lease_ms - times.kill_ms)}"
+            + " --budget-ms ${toString times.kill_ms}"
+            + lib.optionalString (cfg.watchdog.device != null) (
+              " --watchdog ${cfg.watchdog.device} --watchdog-ms ${toString times.watchdog_ms}"
+            );
           # The second layer, for a keeper that is killed, stopped or hung: about 0.3 s, and up to
           # 0.25 s more, for systemd's timers are no more exact.
           Restart = "always";

@@ -61,6 +61,7 @@ in
       data_dir = cfg.dataDir;
     }
     // lib.optionalAttrs (cfg.advertise != null) { inherit (cfg) advertise; };
+    services.blixard.settings.watchdog.mode = cfg.watchdog.mode;
 
     environment.etc."blixard/blixard.toml".source = configFile;
     environment.systemPackages = [ cfg.package ];

@@ -42,6 +42,11 @@ let
       service = unit "blixard.service";
       vmService = unit "microvm@.service";
       ownVmService = unit "microvm@own.service";
+      keeper = lib.mapAttrs (_: unit: unit.text) (
+        lib.filterAttrs (
+          name: _: lib.hasPrefix "blixard-" name || lib.hasPrefix "microvm-virtiofsd@" name
+        ) config.systemd.units
+      );
       user = lib.mapAttrs (_: user: {
         inherit (user)
           extraGroups
@@ -117,6 +122,21 @@ in
     )
   );
 
+  guarded = seen (
+    host (
+      founder
+      // {
+        watchdog.device = "/dev/watchdog1";
+        watchdog.mode = "guaranteed";
+        settings.lease = {
+          lease_ms = 12000;
+          kill_ms = 1500;
+          watchdog_ms = 7000;
+        };
+      }
+    )
+  );
+
   process = seen (withoutVmUnits (founder // { driver = "process"; }));
 
   withOwnVm = seen ((host founder).extendModules { modules = [ ownVm ]; });
@@ -146,6 +166,15 @@ in
         ];
       }
     );
+    unguarded = host (founder // { watchdog.mode = "guaranteed"; });
+    processGuarded = withoutVmUnits (
+      founder
+      // {
+        driver = "process";
+        watchdog.device = "/dev/watchdog1";
+        watchdog.mode = "guaranteed";
+      }
+    );
     noVmUnits = withoutVmUnits founder;
     vmUnitsOff = (host founder).extendModules { modules = [ { microvm.host.enable = false; } ]; };
   };
@@ -163,6 +192,9 @@ in
     };
     unknownDriver = founder // {
       driver = "docker";
+    };
+    unknownMode = founder // {
+      watchdog.mode = "perhaps";
     };
     unknownOption = founder // {
       nodeID = 1;

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from blixard import config
+from blixard.drivers import keeper
 from nix.conftest import ROOT, Evaluate
 
 Unit = Mapping[str, list[str]]
@@ -21,7 +22,7 @@ def parsed(unit: str) -> Unit:
     for line in unit.splitlines():
         if line.startswith("["):
             section = line.strip("[]")
-        elif line:
+        elif line and not line.startswith("#"):
             key, _, value = line.partition("=")
             values[f"{section}.{key}"].append(value)
     return values
@@ -205,6 +206,76 @@ def test_systemd_hosts_are_tested_with_the_same_unit(
     assert ours == theirs
 
 
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "blixard-keeper.service",
+        "blixard-keeper.socket",
+        "blixard-keeper-deputy.service",
+        "blixard-keeper-once.service",
+        "blixard-vms.slice",
+    ],
+)
+def test_systemd_hosts_are_tested_with_the_same_keeper(evaluate: Evaluate, unit: str) -> None:
+    ours, theirs = (
+        {
+            key: " ".join({"true": "yes", "false": "no"}.get(value, value) for value in values)
+            for key, values in parsed(text).items()
+            if key not in {"Service.Environment", "Service.ExecStart", "Install.WantedBy"}
+        }
+        for text in (evaluate("founder")["keeper"][unit], (HOST_UNITS / unit).read_text())
+    )
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("unit", ["microvm@.service", "microvm-virtiofsd@.service"])
+def test_no_vm_starts_past_its_gate(evaluate: Evaluate, unit: str) -> None:
+    host = evaluate("founder")
+    ours = parsed({"microvm@.service": host["vmService"], **host["keeper"]}[unit])
+    theirs = parsed((HOST_UNITS / f"{unit}.d/50-blixard.conf").read_text())
+    for key in ("Service.Restart", "Service.Slice"):
+        assert ours[key] == theirs[key]
+    for key in ("Unit.Wants", "Unit.After"):
+        assert "blixard-keeper.service" in " ".join(ours[key])
+        assert theirs[key] == ["blixard-keeper.service"]
+    for condition in (ours["Service.ExecCondition"], theirs["Service.ExecCondition"]):
+        assert [each.partition("/keeper.py ")[2] for each in condition] == ["gate %i"]
+
+
+@pytest.mark.parametrize(
+    ("host", "watchdog", "mode"),
+    [("founder", "", "auto"), ("guarded", "/dev/watchdog1", "guaranteed")],
+)
+def test_node_and_keeper_keep_to_the_same_times(
+    evaluate: Evaluate, tmp_path: Path, host: str, watchdog: str, mode: str
+) -> None:
+    file = tmp_path / "blixard.toml"
+    file.write_text(toml(evaluate(host)["settings"]))
+    node = config.load(file, {})
+    (start,) = parsed(evaluate(host)["keeper"]["blixard-keeper.service"])["Service.ExecStart"]
+    settings = keeper.parse(start.partition(" serve ")[2].split())
+    assert settings == {
+        **keeper.SETTINGS,
+        "--boot-id": "%b",
+        "--max-ms": str(node.lease.fence_after_ms),
+        "--budget-ms": str(node.lease.kill_ms),
+        "--watchdog": watchdog,
+        "--watchdog-ms": str(node.lease.watchdog_ms),
+    }
+    assert node.watchdog_mode == mode
+
+
+def test_the_keeper_has_its_watchdog_and_no_other_device(evaluate: Evaluate) -> None:
+    for name, allowed, private in (
+        ("founder", None, "true"),
+        ("guarded", ["/dev/watchdog1 rw"], "false"),
+    ):
+        unit = parsed(evaluate(name)["keeper"]["blixard-keeper.service"])
+        assert unit.get("Service.DeviceAllow") == allowed
+        assert unit["Service.DevicePolicy"] == ["closed"]
+        assert unit["Service.PrivateDevices"] == [private]
+
+
 def test_disabled_module_changes_nothing(evaluate: Evaluate) -> None:
     host = evaluate("disabled")
     assert host["service"] is None
@@ -213,6 +284,7 @@ def test_disabled_module_changes_nothing(evaluate: Evaluate) -> None:
     assert "blixard" not in host["groups"]
     assert host["command"] is False
     assert host["polkit"] is None
+    assert host["keeper"] == evaluate("process")["keeper"] == {}
 
 
 COMPLAINTS = {
@@ -224,6 +296,8 @@ COMPLAINTS = {
         "a node id occurs twice among 2, 1, 2 (this node's own is the first)",
         'nobody can be reached at "0.0.0.0:7001". Say in services.blixard.advertise',
     ],
+    "unguarded": ["Name one in services.blixard.watchdog.device, which takes driver ="],
+    "processGuarded": ["nothing can be guaranteed without a watchdog"],
     "noVmUnits": ["Import nixosModules.default of Blixard"],
     "vmUnitsOff": ["leave microvm.host.enable at true"],
 }
@@ -242,6 +316,7 @@ WRONG = {
     "noNodeId": "`services.blixard.nodeId' was accessed but has no value defined",
     "bindWithoutPort": "`services.blixard.bind' is not of type `string matching the pattern",
     "unknownDriver": """`services.blixard.driver' is not of type `one of "systemd", "process"'""",
+    "unknownMode": """`services.blixard.watchdog.mode' is not of type `one of "auto", "guar""",
     "unknownOption": "The option `services.blixard.nodeID' does not exist",
     "contradiction": "`services.blixard.settings.node.id' has conflicting definition values",
 }

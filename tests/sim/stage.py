@@ -26,6 +26,7 @@ class Stage:
     ) -> None:
         """`rates` are those of the hosts' clocks. `allows` is an invariant that may be broken."""
         plan = Plan(seed=0, clients=0, guaranteed=float(guaranteed))
+        # The history goes on after a violation that is allowed; `_check` ends it at any other.
         self.simulation = Simulation(plan, awaited="" if allows else None)
         self.world = self.simulation.world
         self.hosts = self.world.hosts

@@ -298,5 +298,6 @@ def _list(options: Options) -> None:
     emit("faults:\n  " + "\n  ".join(KINDS))
     for title, table in (("invariants", INVARIANTS), ("rules", rules)):
         emit(f"{title}:")
+        width = max(map(len, table))
         for name, text in table.items():
-            emit(f"  {name:<32}{text}")
+            emit(f"  {name:<{width}}  {text}")

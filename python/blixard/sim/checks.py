@@ -109,6 +109,11 @@ class Checks:
         self._stamps += 1
         return self._stamps
 
+    @property
+    def newest_term(self) -> int:
+        """The last term that has had a leader."""
+        return max(self._leaders, default=0)
+
     # --- consensus ------------------------------------------------------------------------------
 
     def opened(self, node: "Node") -> None:

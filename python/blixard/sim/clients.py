@@ -92,19 +92,19 @@ class Client:
         verb = self._random.choice(VERBS)
         wanted = Wanted.STOPPED if self._random.random() < 0.2 else Wanted.RUNNING
         policy = self._random.choice(POLICIES)
-        self.ask(name, Call(verb, wanted, policy), self.begin)
+        self.ask(name, Call(verb, wanted, policy), lambda _answer: self.begin())
 
-    def ask(self, name: str, call: Call, then: Callable[[], object]) -> None:
-        """Ask one thing, until it is answered or the patience ends."""
+    def ask(self, name: str, call: Call, then: Callable[[Answer | None], object]) -> None:
+        """Ask one thing, until it is answered or the patience ends: then the answer is None."""
         self._requests += 1
         self.is_idle = False
         _Request(self._world, self._number, self._requests, name, call, self._ended(then)).begin()
 
-    def _ended(self, then: Callable[[], object]) -> Callable[[Operation], None]:
+    def _ended(self, then: Callable[[Answer | None], object]) -> Callable[[Operation], None]:
         def ended(operation: Operation) -> None:
             self.history.append(operation)
             self.is_idle = True
-            then()
+            then(operation.answer)
 
         return ended
 

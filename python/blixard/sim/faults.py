@@ -10,11 +10,24 @@ from random import Random
 from typing import Final
 
 from blixard.model import Membership
-from blixard.sim import faults_disks, faults_hosts, faults_leases, faults_network, faults_vms
+from blixard.sim import (
+    faults_cuts,
+    faults_disks,
+    faults_hosts,
+    faults_leases,
+    faults_network,
+    faults_vms,
+)
+from blixard.sim.clients import Client
 from blixard.sim.host import Host
 from blixard.sim.world import World
 
-Strike = Callable[["Faults"], None]
+Strike = Callable[["Faults"], bool | None]
+"""False: there was nothing that it could strike."""
+AGAIN_US: Final = 1_000_000
+"""So much later it is looked for again."""
+CALM: Final = 0.6
+"""How often a fault that takes long is left alone."""
 
 
 class Faults:
@@ -24,7 +37,10 @@ class Faults:
         self.world = world
         self.random = Random(f"faults {world.plan.seed}")
         self.network = world.network
+        self.operator = Client(world, world.plan.clients + 1, [])
+        """Asks nothing by himself: for faults that consist of what somebody asks."""
         self._is_over = False
+        self._calm_until_us = 0
         self._endings: dict[int, Callable[[], None]] = {}
         self._count = 0
 
@@ -44,11 +60,19 @@ class Faults:
         after_s = self.random.expovariate(1 / self.world.plan.faults[kind])
         self.world.later(after_s * 1e6, lambda: self._strike(kind))
 
-    def _strike(self, kind: str) -> None:
+    def _strike(self, kind: str, waited: str = "") -> None:
         if self._is_over:
             return
-        self.world.trace.note("fault", kind)
-        KINDS[kind](self)
+        if self.world.now_us < self._calm_until_us:
+            self.world.at(self._calm_until_us, lambda: self._wait(kind))
+            return
+        if not waited:
+            self.world.trace.note("fault", kind)
+        if KINDS[kind](self) is False:
+            self.world.later(AGAIN_US, lambda: self._strike(kind, ", at last"))
+            return
+        if waited:
+            self.world.trace.note("fault", kind + waited)
         self._wait(kind)
 
     def lasting(self, seconds: tuple[float, float], ending: Callable[[], None]) -> None:
@@ -62,6 +86,12 @@ class Faults:
                 self._endings.pop(number)()
 
         self.world.later(self.random.uniform(*seconds) * 1e6, end)
+
+    def calm(self, seconds: float) -> None:
+        """Now and then let nothing else strike for a while: what takes long seldom comes to its
+        end among other faults."""
+        if self.random.random() < CALM:
+            self._calm_until_us = self.world.now_us + int(seconds * 1e6)
 
     def host(self) -> Host:
         """Any host."""
@@ -145,6 +175,11 @@ KINDS: Final[dict[str, Strike]] = {
     "two-reboots": faults_leases.two_reboots,
     "disk-moved": faults_leases.disk_moved,
     "confirm-down": faults_leases.confirm_down,
+    "late-register": faults_leases.late_register,
+    "deposed-leader": faults_cuts.deposed_leader,
+    "recreate-cut-off": faults_cuts.recreate_cut_off,
+    "policy-cut-off": faults_cuts.policy_cut_off,
+    "remove-cut-off": faults_cuts.remove_cut_off,
     "membership": faults_hosts.membership,
     "transfer": faults_hosts.transfer,
     "upgrade": faults_hosts.upgrade,

@@ -37,14 +37,19 @@ def crash_at_message(faults: "Faults") -> None:
 
 def crash_at_journal(faults: "Faults") -> None:
     for host in faults.running():
-        host.fuse = ("journal", faults.random.randint(1, 12))
+        kind = faults.random.choice(("journal", "journal", "journal, in a mark"))
+        host.fuse = (kind, faults.random.randint(1, 12))
         return
 
 
 def crash_at_snapshot(faults: "Faults") -> None:
-    """The next snapshots that are sent are cut short."""
+    """The next snapshots that are sent are cut short; one host is away until it needs one."""
     for host in faults.running():
         host.fuse = ("snapshot", faults.random.randint(1, 3))
+    away = faults.host()
+    away.stop("killed, to fall behind", again=False)
+    faults.lasting((6, 15), away.start)
+    faults.calm(15)
 
 
 def pause(faults: "Faults") -> None:
@@ -85,16 +90,21 @@ def clock_step(faults: "Faults") -> None:
     faults.world.bit("clock-step")
 
 
-def membership(faults: "Faults") -> None:
+def membership(faults: "Faults") -> bool:
     """A node leaves; it comes back as a new member."""
     if not faults.is_whole():
-        return
+        return False
 
     def asked(outcome: object) -> None:
         if isinstance(outcome, Accepted):
             faults.world.bit("membership")
 
-    faults.world.administrator.remove(faults.host().node_id, asked)
+    vms = faults.world.checks.canon.cluster.vms.values()
+    holders = {vm.holder.node_id for vm in vms if vm.holder is not None}
+    free = [node_id for node_id in faults.world.hosts if node_id not in holders]
+    if free:
+        faults.world.administrator.remove(faults.random.choice(free), asked)
+    return bool(free)
 
 
 def transfer(faults: "Faults") -> None:

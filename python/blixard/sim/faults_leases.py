@@ -3,80 +3,108 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from blixard.errors import Code
+from blixard.model import LEASE_MS, Rejected
+from blixard.sim.network import Detention
+
 if TYPE_CHECKING:
     from blixard.sim.faults import Faults
     from blixard.sim.host import Host
 
+FREEZE_S = (2.0, 7.0, 9.5, 15.0, 30.0)
+DETAINED_S = (4.0, 8.0)
+"""Longer than a second boot takes to register."""
+SENT_US = 20_000_000
+"""For so long a boot may take until it says something."""
 BEYOND_S = (12.0, 30.0)
 """Longer than a lease, and longer than it takes until the host is declared down."""
+LEASE_S = LEASE_MS / 1000
 
 
-def _with_vms(faults: "Faults") -> "Host | None":
-    """A host whose daemon runs, mostly one that runs VMs."""
-    hosts = list(faults.running())
-    return next((host for host in hosts if host.hypervisor.slice()), hosts[0] if hosts else None)
+def with_vms(faults: "Faults") -> "Host | None":
+    """A host whose daemon runs, and that runs VMs that the fence has to end."""
+    return next((host for host in faults.running() if host.hypervisor.slice()), None)
 
 
 def _without_daemon(faults: "Faults", host: "Host") -> None:
     """For longer than a lease nobody renews."""
     host.stop("killed, for longer than its lease", again=False)
+    faults.calm(LEASE_S)
     faults.lasting(BEYOND_S, host.start)
 
 
-def _at_the_deadline(faults: "Faults", host: "Host", act: Callable[[], None]) -> None:
+def _at_the_deadline(
+    faults: "Faults", host: "Host", longest_us: int, act: Callable[[], None]
+) -> None:
     """Nobody renews, and something happens shortly before the fence."""
     computer = host.computer
     _without_daemon(faults, host)
-    before_us = faults.random.randrange(600_000)
+    before_us = faults.random.randrange(longest_us)
     computer.at(computer.when_us(computer.keeper.deadline_ms) - before_us, act)
 
 
-def daemon_dead(faults: "Faults") -> None:
-    host = _with_vms(faults)
-    if host is not None:
-        if host.hypervisor.slice():
-            faults.world.bit("daemon-dead")
-        _without_daemon(faults, host)
-
-
-def agent_pause(faults: "Faults") -> None:
-    host = _with_vms(faults)
-    if host is not None:
-        seconds = faults.random.uniform(*BEYOND_S)
-        host.paused_until_us = faults.world.now_us + int(seconds * 1e6)
-        if host.hypervisor.slice():
-            faults.world.bit("agent-pause")
-
-
-def keeper_dead(faults: "Faults") -> None:
-    host = _with_vms(faults)
-    if host is not None:
-        _at_the_deadline(faults, host, host.computer.keeper.kill)
-
-
-def keeper_stopped(faults: "Faults") -> None:
-    host = _with_vms(faults)
-    if host is not None:
-        _at_the_deadline(faults, host, host.computer.keeper.stop)
-
-
-def freeze(faults: "Faults") -> None:
-    host = _with_vms(faults)
-    if host is not None:
-        host.computer.freeze(faults.random.choice((2.0, 7.0, 15.0, 30.0)), "freeze")
-
-
-def suspend(faults: "Faults") -> None:
-    host = _with_vms(faults)
-    if host is not None:
-        host.computer.freeze(faults.random.choice((2.0, 7.0, 15.0, 30.0)), "suspend")
-
-
-def self_restart(faults: "Faults") -> None:
-    """Somebody's drop-in lets units restart themselves, and nobody renews."""
-    host = _with_vms(faults)
+def daemon_dead(faults: "Faults") -> bool:
+    host = with_vms(faults)
     if host is None:
-        return
+        return False
+    faults.world.bit("daemon-dead")
+    _without_daemon(faults, host)
+    return True
+
+
+def agent_pause(faults: "Faults") -> bool:
+    host = with_vms(faults)
+    if host is None:
+        return False
+    seconds = faults.random.uniform(*BEYOND_S)
+    host.paused_until_us = faults.world.now_us + int(seconds * 1e6)
+    faults.world.bit("agent-pause")
+    return True
+
+
+def keeper_dead(faults: "Faults") -> bool:
+    host = with_vms(faults)
+    if host is None:
+        return False
+    _at_the_deadline(faults, host, 250_000, host.computer.keeper.kill)
+    return True
+
+
+def keeper_stopped(faults: "Faults") -> bool:
+    host = with_vms(faults)
+    if host is None:
+        return False
+    _at_the_deadline(faults, host, 600_000, host.computer.keeper.stop)
+    return True
+
+
+def freeze(faults: "Faults") -> bool:
+    host = with_vms(faults)
+    if host is None:
+        return False
+    _freeze(faults, host, "freeze")
+    return True
+
+
+def suspend(faults: "Faults") -> bool:
+    host = with_vms(faults)
+    if host is None:
+        return False
+    _freeze(faults, host, "suspend")
+    return True
+
+
+def _freeze(faults: "Faults", host: "Host", kind: str) -> None:
+    seconds = faults.random.choice(FREEZE_S)
+    host.computer.freeze(seconds, kind)
+    faults.calm(seconds)
+
+
+def self_restart(faults: "Faults") -> bool:
+    """Somebody's drop-in lets units restart themselves, and nobody renews."""
+    host = with_vms(faults)
+    if host is None:
+        return False
     hypervisor = host.hypervisor
     hypervisor.restarts = True
     _without_daemon(faults, host)
@@ -85,6 +113,7 @@ def self_restart(faults: "Faults") -> None:
         hypervisor.restarts = False
 
     faults.lasting((20, 40), ending)
+    return True
 
 
 def late_start(faults: "Faults") -> None:
@@ -94,7 +123,7 @@ def late_start(faults: "Faults") -> None:
 
 def queued_start(faults: "Faults") -> None:
     """The next start job is left in the queue."""
-    _queue(faults, "queued-start", faults.random.uniform(30, 55))
+    _queue(faults, "queued-start", faults.random.uniform(20, 40))
 
 
 def _queue(faults: "Faults", kind: str, seconds: float) -> None:
@@ -108,17 +137,47 @@ def _queue(faults: "Faults", kind: str, seconds: float) -> None:
         hypervisor.queued = queued
 
 
-def unkillable(faults: "Faults") -> None:
+def unkillable(faults: "Faults") -> bool:
     """A process is stuck in the kernel while its host has to fence it."""
-    host = _with_vms(faults)
+    host = with_vms(faults)
+    if host is None:
+        return False
+    hypervisor = host.hypervisor
+    stuck = hypervisor.slice()[0]
+    stuck.is_unkillable = True
+    _without_daemon(faults, host)
+    faults.lasting((10, 40), lambda: hypervisor.unstick(stuck))
+    return True
+
+
+def late_register(faults: "Faults") -> None:
+    """What a host says in the first of two boots arrives when the second one has registered."""
+    host = next((host for host in faults.running() if host.computer.life is not None), None)
     if host is None:
         return
-    hypervisor = host.hypervisor
-    stuck = next(iter(hypervisor.slice()), None)
-    if stuck is not None:
-        stuck.is_unkillable = True
-        _without_daemon(faults, host)
-        faults.lasting((10, 40), lambda: hypervisor.unstick(stuck))
+    world, until_us = faults.world, faults.world.now_us + SENT_US
+
+    def answered(answer: object) -> None:
+        known = world.checks.canon.cluster.nodes.get(host.node_id)
+        is_stale = isinstance(answer, Rejected) and answer.code is Code.STALE
+        if is_stale and known is not None and known.incarnation == host.computer.life:
+            world.bit("late-register")
+
+    def again() -> None:
+        """Once something is on its way."""
+        if not detention.calls and world.now_us < until_us:
+            world.later(500_000, again)
+            return
+        faults.network.detained.pop(host.node_id, None)
+        if detention.calls and host.is_on:
+            host.lose_power()
+            faults.lasting((0.5, 1), host.switch_on)
+
+    host.lose_power()
+    late_us = int(faults.random.uniform(*DETAINED_S) * 1e6)
+    faults.network.detained[host.node_id] = detention = Detention(late_us, answered)
+    faults.lasting((0.5, 2), host.switch_on)
+    again()
 
 
 def two_reboots(faults: "Faults") -> None:
@@ -137,15 +196,15 @@ def two_reboots(faults: "Faults") -> None:
         return
 
 
-def disk_moved(faults: "Faults") -> None:
+def disk_moved(faults: "Faults") -> bool:
     """The disk goes on in another computer, while the old one still runs its VMs."""
-    host = _with_vms(faults)
+    host = with_vms(faults)
     if host is None or sum(one.is_on for one in host.computers) > 1:
-        return
-    if host.hypervisor.slice():
-        faults.world.bit("disk-moved")
+        return False
+    faults.world.bit("disk-moved")
     host.move()
     faults.lasting((1, 5), host.switch_on)
+    return True
 
 
 def confirm_down(faults: "Faults") -> None:

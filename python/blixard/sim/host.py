@@ -156,6 +156,8 @@ class Host:
 
     def _reset(self, why: str) -> None:
         self.world.trace.note(self.name, f"is reset: {why}")
+        if self.computer.is_frozen and self.hypervisor.slice():
+            self.world.bit(self.computer.kind_of_freeze)
         self.lose_power()
         self.world.later(self.world.delay_us(BOOT_US), self.switch_on)
 

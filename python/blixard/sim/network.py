@@ -5,8 +5,9 @@ that keeps its order, may stall, and is opened anew after it broke. What was und
 some of it may still arrive, late, because a server reads an old stream beside a new one.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from blixard.raft.transport import BACKOFF_FIRST_S, BACKOFF_LAST_S, CONNECT_S, QUEUE_MESSAGES
@@ -148,6 +149,17 @@ class Link:
             self.reset()
 
 
+@dataclass(slots=True)
+class Detention:
+    """What is done to the calls of a node."""
+
+    late_us: int
+    answered: Callable[[Any], object]
+    """Told what they are answered, whoever waits for that."""
+    calls: int = 0
+    """How many are on their way, or were."""
+
+
 class Network:
     """All links, and the faults that are in force."""
 
@@ -164,6 +176,10 @@ class Network:
         """Directions in which messages do not pass, but calls do: they have other connections."""
         self.slowed: dict[tuple[int, int], int] = {}
         """Directions that are slow, with their extra delay in microseconds."""
+        self.asked: Counter[int] = Counter()
+        """How many calls of clients each node has served."""
+        self.detained: dict[int, Detention] = {}
+        """Nodes whose calls arrive late."""
         self._links: dict[tuple[int, int], Link] = {}
 
     def send(self, sender: "Node", receiver: int, envelope: RaftEnvelope) -> None:
@@ -242,38 +258,70 @@ class Network:
         """One RPC. `serve` runs in the process of `callee`, and answers by the function it is
         given; `done` gets that answer once, or None after `timeout_ms`."""
         world = self.world
-        told: list[bool] = []
-
-        def finish(answer: Any) -> None:
-            if not told:
-                told.append(True)
-                done(answer)
-
-        def reply(answer: Any) -> None:
-            if self.is_blocked(callee, caller):
-                world.bit("lost-reply")
-                return
-            if world.random.random() < world.plan.lost_answers:
-                world.bit("lost-answer")
-                answer = None
-            world.later(self.latency_us(callee, caller), lambda: finish(answer))
-
-        def arrive(patience_us: int = KEEPALIVE_US) -> None:
-            host = world.hosts.get(callee)
-            node = host.node if host is not None else None
-            if self.is_blocked(caller, callee):
-                # It may arrive when nobody waits for the answer any more.
-                if patience_us > 0:
-                    left_us = patience_us - HELD_US
-                    world.later(HELD_US, lambda: arrive(left_us))
-            elif node is None:
-                reply(None)
-            else:
-                node.enter(lambda: serve(node, reply))
-
+        one = _Call(self, caller, callee, serve, done)
         delay_us = self.latency_us(caller, callee)
+        if one.detention is not None:
+            one.detention.calls += 1
+            delay_us += one.detention.late_us
         if world.random.random() < world.plan.late_calls:
             world.bit("late-call")
             delay_us += world.delay_us(LATE_US)
-        world.later(delay_us, arrive)
-        world.later(timeout_ms * 1000, lambda: finish(None))
+        world.later(delay_us, one.arrive)
+        world.later(timeout_ms * 1000, lambda: one.finish(None))
+
+
+class _Call:
+    """One RPC on its way."""
+
+    def __init__(
+        self,
+        network: Network,
+        caller: int,
+        callee: int,
+        serve: "Callable[[Node, Callable[[Any], None]], None]",
+        done: Callable[[Any], None],
+    ) -> None:
+        self._network = network
+        self._world = network.world
+        self._caller = caller
+        self._callee = callee
+        self._serve = serve
+        self._done: Callable[[Any], None] | None = done
+        self._patience_us = KEEPALIVE_US
+        self.detention = network.detained.get(caller)
+
+    def arrive(self) -> None:
+        """It may arrive when nobody waits for the answer any more."""
+        host = self._world.hosts.get(self._callee)
+        node = host.node if host is not None else None
+        if self._network.is_blocked(self._caller, self._callee):
+            if self._patience_us > 0:
+                self._patience_us -= HELD_US
+                self._world.later(HELD_US, self.arrive)
+        elif node is None:
+            self._reply(None)
+        else:
+            node.enter(lambda: self._enter(node))
+
+    def _enter(self, node: "Node") -> None:
+        if self._caller == OUTSIDE:
+            self._network.asked[self._callee] += 1
+        self._serve(node, self._reply)
+
+    def _reply(self, answer: Any) -> None:
+        network, world = self._network, self._world
+        if self.detention is not None:
+            self.detention.answered(answer)
+        if network.is_blocked(self._callee, self._caller):
+            world.bit("lost-reply")
+            return
+        if world.random.random() < world.plan.lost_answers:
+            world.bit("lost-answer")
+            answer = None
+        world.later(network.latency_us(self._callee, self._caller), lambda: self.finish(answer))
+
+    def finish(self, answer: Any) -> None:
+        """Tell the caller, once."""
+        done, self._done = self._done, None
+        if done is not None:
+            done(answer)

@@ -66,26 +66,31 @@ def draw(
         share = random.choice((0.2, 0.4, 0.7))
         chosen = [kind for kind in kinds if random.random() < share]
     fast = random.random() < 0.7
-    pressure_s = random.choice((1.5, 4.0, 8.0)) * max(1, len(chosen))
+    pressure_s = random.choice((2.0, 5.0, 10.0, 20.0)) * max(1, len(chosen))
     drawn_nodes = random.choice((3, 3, 3, 5))
+    nodes = nodes or drawn_nodes
+    faults = {kind: pressure_s * random.uniform(0.5, 1.5) for kind in sorted(chosen)}
+    if "upgrade" in faults:
+        faults["upgrade"] /= nodes  # It takes as many strikes until all are upgraded.
+    cuts = "crash-at-snapshot" in faults
     return Plan(
         seed=seed,
-        nodes=nodes or drawn_nodes,
+        nodes=nodes,
         fault_minutes=minutes,
         vms=random.randint(2, 12),
         clients=random.randint(1, 4),
-        think_ms=random.choice((150, 400, 1_000)),
+        think_ms=random.choice((150, 400, 1_000, 4_000)),
         latency_us=(100, 600) if fast else (500, random.choice((5_000, 30_000))),
         fsync_us=(150, 800) if random.random() < 0.7 else (1_000, 15_000),
         stray=random.choice((0.0, 0.2, 0.7)),
         lost_answers=random.choice((0.0, 0.02, 0.15)),
         late_calls=random.choice((0.0, 0.02, 0.1)),
-        snapshot_entries=random.choice((20, 60, 200, 1_000)),
+        snapshot_entries=random.choice((20, 60) if cuts else (20, 60, 200, 1_000)),
         outcomes_kept=random.choice((20, 4_096)),
         digest_every=random.choice((50, 1_000)),
         vcpus=random.choice((2, 4, 8)),
         drift=random.choice((0.0, 0.001, 0.005)),
         guaranteed=random.choice((0.0, 0.5, 1.0)),
-        faults={kind: pressure_s * random.uniform(0.5, 1.5) for kind in sorted(chosen)},
+        faults=faults,
         mixed_releases="upgrade" in chosen,
     )

@@ -77,6 +77,7 @@ class Simulation:
         names = [f"vm{number}" for number in range(plan.vms)]
         self.clients = [Client(world, number, names) for number in range(1, plan.clients + 1)]
         self.faults = Faults(world)
+        self.clients.append(self.faults.operator)
 
     def run(self) -> Result:
         """Live through both phases, or until an invariant is broken."""
@@ -93,7 +94,7 @@ class Simulation:
         self.found()
         if self.checks.is_broken:
             return
-        for client in self.clients:
+        for client in self.clients[: self.plan.clients]:
             client.begin()
         self.faults.begin()
         self.world.run(self.plan.fault_minutes * 60)
@@ -142,7 +143,7 @@ class Simulation:
             client.stop()
         probe = Client(world, 0, ["probe"])
         self.clients.append(probe)
-        probe.ask("probe", Call(Verb.CREATE), lambda: None)
+        probe.ask("probe", Call(Verb.CREATE), lambda _answer: None)
         if not world.run(DOWN_S, lambda: not self._undeclared(rest)):
             lost = self._undeclared(rest)
             self.checks.violate("failover", f"nodes {lost} are lost, but not declared down")
