@@ -7,7 +7,7 @@ the first outcome and never acts twice. What could not be settled in time is tol
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Self
 
 import grpc
 from google.protobuf.message import Message
@@ -15,6 +15,26 @@ from google.protobuf.message import Message
 from blixard.errors import Code
 from blixard.model import Fix, Rejected
 from blixard.v1 import blixard_pb2 as pb
+from blixard.wire.calls import (
+    CLUSTER_STATUS,
+    CONFIRM_NODE_DOWN,
+    CREATE_VM,
+    DECLARE_VM,
+    DELETE_VM,
+    DISOWN_VM,
+    JOIN_THROUGH,
+    LEAVE,
+    LIST_VMS,
+    OPEN_SESSION,
+    RAFT_STATUS,
+    RESTART_VM,
+    SET_VM_POLICY,
+    START_VM,
+    STOP_VM,
+    VM_STATUS,
+    Call,
+    Response,
+)
 from blixard.wire.request_id import format_request_id
 from blixard.wire.status import refusal_in
 
@@ -33,7 +53,6 @@ _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
 )
 
-_Response = TypeVar("_Response", bound=Message)
 _Change = (
     pb.CreateVmRequest
     | pb.StartVmRequest
@@ -59,42 +78,6 @@ class CallFailed(Exception):
         self.rejected = rejected
         self.facts = facts
         self.request_id = request_id
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[_Response]):
-    """One procedure, and how it may be asked."""
-
-    method: str
-    answer: type[_Response]
-    changes: bool = False
-    """It must not act twice, so it matters whether a lost attempt had been sent."""
-    patient: bool = False
-    """It may take long where it is answered (a flake is locked), so it is not asked elsewhere."""
-
-
-LIST_VMS: Final = Call("ClusterService/ListVms", pb.ListVmsResponse)
-VM_STATUS: Final = Call("ClusterService/GetVmStatus", pb.GetVmStatusResponse)
-CLUSTER_STATUS: Final = Call("ClusterService/GetClusterStatus", pb.GetClusterStatusResponse)
-RAFT_STATUS: Final = Call("BlixardService/GetRaftStatus", pb.GetRaftStatusResponse)
-OPEN_SESSION: Final = Call("ClusterService/OpenSession", pb.OpenSessionResponse)
-CREATE_VM: Final = Call("ClusterService/CreateVm", pb.ChangeResponse, changes=True, patient=True)
-START_VM: Final = Call("ClusterService/StartVm", pb.ChangeResponse, changes=True)
-STOP_VM: Final = Call("ClusterService/StopVm", pb.ChangeResponse, changes=True)
-RESTART_VM: Final = Call("ClusterService/RestartVm", pb.ChangeResponse, changes=True)
-DELETE_VM: Final = Call("ClusterService/DeleteVm", pb.ChangeResponse, changes=True)
-DECLARE_VM: Final = Call("ClusterService/DeclareVm", pb.ChangeResponse, changes=True, patient=True)
-DISOWN_VM: Final = Call("ClusterService/DisownVm", pb.ChangeResponse, changes=True)
-SET_VM_POLICY: Final = Call("ClusterService/SetVmPolicy", pb.ChangeResponse, changes=True)
-CONFIRM_NODE_DOWN: Final = Call(
-    "ClusterService/ConfirmNodeDown", pb.ConfirmNodeDownResponse, changes=True
-)
-LEAVE: Final = Call(
-    "ClusterService/LeaveCluster", pb.LeaveClusterResponse, changes=True, patient=True
-)
-JOIN_THROUGH: Final = Call(
-    "ClusterService/JoinThrough", pb.JoinThroughResponse, changes=True, patient=True
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +199,7 @@ class Client:
 
     # --- how it is asked ------------------------------------------------------------------------
 
-    def _change(self, call: Call[_Response], request: _Change) -> _Response:
+    def _change(self, call: Call[Response], request: _Change) -> Response:
         """Ask for a change under the next request id."""
         if self._next_request is None:
             opened = self._settled(OPEN_SESSION, pb.OpenSessionRequest())
@@ -230,7 +213,7 @@ class Client:
         self._trace(f"request id {self.request_id}")
         return self._settled(call, request)
 
-    def _settled(self, call: Call[_Response], request: Message) -> _Response:
+    def _settled(self, call: Call[Response], request: Message) -> Response:
         """Ask round after round until a node serves the call, or the time is over."""
         deadline = time.monotonic() + self._timeout_ms / 1000
         pause_s = FIRST_PAUSE_S
@@ -254,8 +237,8 @@ class Client:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _round(
-        self, call: Call[_Response], request: Message, deadline: float
-    ) -> Iterator[tuple[str, _Response | _Miss]]:
+        self, call: Call[Response], request: Message, deadline: float
+    ) -> Iterator[tuple[str, Response | _Miss]]:
         """Ask every known address once, and after each whoever it says leads."""
         asked: set[str] = set()
         for candidate in self._candidates():
@@ -271,8 +254,8 @@ class Client:
         return [address for address in dict.fromkeys(known) if address]
 
     def _ask(
-        self, address: str, call: Call[_Response], request: Message, deadline: float
-    ) -> _Response | _Miss:
+        self, address: str, call: Call[Response], request: Message, deadline: float
+    ) -> Response | _Miss:
         """Ask one node. Raises `CallFailed` if the call is refused for good."""
         if address not in self._answered and (call.changes or self._members):
             # Once a harmless call was answered, a change that got lost can be told from one that
@@ -283,13 +266,13 @@ class Client:
         return self._attempt(address, call, request, deadline)
 
     def _attempt(
-        self, address: str, call: Call[_Response], request: Message, deadline: float
-    ) -> _Response | _Miss:
+        self, address: str, call: Call[Response], request: Message, deadline: float
+    ) -> Response | _Miss:
         began = time.monotonic()
         left_s = deadline - began
         share_s = left_s if call.patient else min(left_s / 2, LONGEST_ATTEMPT_S)
         timeout_s = max(share_s, SHORTEST_ATTEMPT_S)
-        answer: _Response | _Miss
+        answer: Response | _Miss
         try:
             answer = self._procedure(address, call)(request, timeout=timeout_s)
             self._answered.add(address)
@@ -301,7 +284,7 @@ class Client:
         self._trace(f"{address} {call.method.partition('/')[2]}: {outcome} ({elapsed_ms} ms)")
         return answer
 
-    def _procedure(self, address: str, call: Call[_Response]) -> Callable[..., _Response]:
+    def _procedure(self, address: str, call: Call[Response]) -> Callable[..., Response]:
         channel = self._channels.get(address)
         if channel is None:
             channel = self._channels[address] = grpc.insecure_channel(address, options=_OPTIONS)

@@ -1,0 +1,160 @@
+# The VMs that this host declares: a file of its own, and who tells the cluster of it.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+
+let
+  inherit (lib) mkOption types;
+  cfg = config.services.blixard;
+
+  file = (pkgs.formats.toml { }).generate "vms.toml" {
+    vms = lib.mapAttrs (_: vm: {
+      inherit (vm) failover source vcpus;
+      memory_mib = vm.memory;
+      on_quorum_loss = vm.onQuorumLoss;
+      restart_limit = vm.restartLimit;
+    }) cfg.vms;
+  };
+
+  vm = {
+    options = {
+      source = mkOption {
+        type = types.nonEmptyStr;
+        example = "github:me/infra#web";
+        description = ''
+          What it is: a flake reference and a name under `nixosConfigurations`, a folder with a flake or
+          a {file}`microvm.nix`, or the store path of a finished runner. A reference is pinned when
+          the VM is declared, and anew only when this option changes.
+        '';
+      };
+
+      vcpus = mkOption {
+        type = types.ints.between 1 1024;
+        default = 1;
+        example = 2;
+        description = "How many virtual CPUs it takes of a host.";
+      };
+
+      memory = mkOption {
+        type = types.ints.between 16 16777216;
+        default = 512;
+        example = 2048;
+        description = "How much memory it takes of a host, in MiB.";
+      };
+
+      failover = mkOption {
+        type = types.enum [
+          "auto"
+          "always"
+          "never"
+        ];
+        default = "auto";
+        example = "always";
+        description = ''
+          Whether another host starts it when its own is lost: if it has no volumes (`auto`), even if
+          they stay behind, or not.
+        '';
+      };
+
+      onQuorumLoss = mkOption {
+        type = types.enum [
+          "stop"
+          "keep"
+        ];
+        default = "stop";
+        example = "keep";
+        description = ''
+          What becomes of it when its host loses the cluster: it ends with the host's lease and starts
+          elsewhere (`stop`), or it goes on, and starts elsewhere only once a person has confirmed
+          that its host is down (`keep`).
+        '';
+      };
+
+      restartLimit = mkOption {
+        type = types.ints.between 0 1000;
+        default = 5;
+        example = 0;
+        description = "How often in a row it is restarted when it ends by itself.";
+      };
+    };
+  };
+
+  isName = name: builtins.match "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?" name != null;
+  misnamed = lib.filter (name: !isName name) (lib.attrNames cfg.vms);
+  twice = lib.attrNames (lib.intersectAttrs (config.microvm.vms or { }) cfg.vms);
+in
+{
+  options.services.blixard.vms = mkOption {
+    type = types.attrsOf (types.submodule vm);
+    default = { };
+    example = {
+      web = {
+        source = "github:me/infra#web";
+        memory = 1024;
+      };
+    };
+    description = ''
+      The VMs that the cluster is to run, on whichever host has room. The node that declares a VM first
+      owns it, and only its configuration changes it; so other nodes may declare the same. A change
+      is in force once the VM is restarted. One that is declared no more goes on, until
+      {command}`blixard vm delete` ends it.
+    '';
+  };
+
+  config = lib.mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = misnamed == [ ];
+        message = ''
+          services.blixard.vms: "${lib.head misnamed}" is no DNS label. A name has 1 to 63 characters of
+          a-z, 0-9 and -, and neither begins nor ends with -.
+        '';
+      }
+      {
+        assertion = twice == [ ];
+        message = ''
+          services.blixard.vms.${lib.head twice}: microvm.vms.${lib.head twice} is started by this host
+          itself, so it could run twice. Declare it in one of both.
+        '';
+      }
+    ];
+
+    environment.etc."blixard/vms.toml".source = file;
+
+    # Also where no VM is declared: there may have been one.
+    systemd.services.blixard-declare = {
+      description = "The VMs that Blixard node ${toString cfg.nodeId} declares";
+      wantedBy = [ "multi-user.target" ];
+      wants = [ "blixard.service" ];
+      after = [ "blixard.service" ];
+      restartTriggers = [ file ];
+      startLimitIntervalSec = 0;
+      serviceConfig = {
+        Type = "oneshot";
+        RemainAfterExit = true;
+        ExecStart = "${lib.getExe cfg.package} vm apply /etc/blixard/vms.toml --owner ${toString cfg.nodeId}";
+        # The cluster may not be there yet. A mistake is no better the next time.
+        Restart = "on-failure";
+        RestartSec = 5;
+        RestartPreventExitStatus = "2 3";
+        User = "blixard";
+        Group = "blixard";
+        CapabilityBoundingSet = "";
+        LockPersonality = true;
+        NoNewPrivileges = true;
+        PrivateDevices = true;
+        PrivateTmp = true;
+        ProtectHome = true;
+        ProtectSystem = "strict";
+        RestrictAddressFamilies = "AF_UNIX AF_INET AF_INET6";
+        RestrictNamespaces = true;
+        RestrictSUIDSGID = true;
+        SystemCallArchitectures = "native";
+        SystemCallFilter = "@system-service";
+      };
+    };
+  };
+}
