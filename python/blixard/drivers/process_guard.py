@@ -50,6 +50,8 @@ class Guard:
         self._order = order
         self._lease = lease
         self._confinement = confinement
+        # Before there is a VM: a signal that ended the guard would leave behind what that started.
+        self._signals = _signals(signal.SIGTERM, signal.SIGHUP)
         self._selector = selectors.DefaultSelector()
         self._console = RotatedFile(Path(process_record.CONSOLE), _CONSOLE_LIMIT_BYTES)
         self._clients: dict[socket.socket, bytes] = {}
@@ -95,7 +97,7 @@ class Guard:
         self._watch(os.pidfd_open(self._runner.pid), self._runner_ended)
         self._watch(self._output, self._read_console)
         self._watch(self._lease.fd, self._fence)
-        self._watch(_signals(signal.SIGTERM, signal.SIGHUP), self._signalled)
+        self._watch(self._signals, self._signalled)
         while self._running:
             for key, _ in self._selector.select(self._timeout_s()):
                 key.data(key.fileobj)
