@@ -10,14 +10,7 @@ let
   inherit (lib) mkOption types;
   cfg = config.services.blixard;
 
-  file = (pkgs.formats.toml { }).generate "vms.toml" {
-    vms = lib.mapAttrs (_: vm: {
-      inherit (vm) failover source vcpus;
-      memory_mib = vm.memory;
-      on_quorum_loss = vm.onQuorumLoss;
-      restart_limit = vm.restartLimit;
-    }) cfg.vms;
-  };
+  file = (pkgs.formats.toml { }).generate "vms.toml" { vms = cfg.declared; };
 
   vm = {
     options = {
@@ -87,6 +80,19 @@ let
   twice = lib.attrNames (lib.intersectAttrs (config.microvm.vms or { }) cfg.vms);
 in
 {
+  options.services.blixard.declared = mkOption {
+    type = types.attrs;
+    internal = true;
+    readOnly = true;
+    description = "The tables of {file}`/etc/blixard/vms.toml`.";
+    default = lib.mapAttrs (_: vm: {
+      inherit (vm) failover source vcpus;
+      memory_mib = vm.memory;
+      on_quorum_loss = vm.onQuorumLoss;
+      restart_limit = vm.restartLimit;
+    }) cfg.vms;
+  };
+
   options.services.blixard.vms = mkOption {
     type = types.attrsOf (types.submodule vm);
     default = { };

@@ -42,9 +42,13 @@ let
       service = unit "blixard.service";
       vmService = unit "microvm@.service";
       ownVmService = unit "microvm@own.service";
+      declare = unit "blixard-declare.service";
+      inherit (config.services.blixard) declared;
       keeper = lib.mapAttrs (_: unit: unit.text) (
         lib.filterAttrs (
-          name: _: lib.hasPrefix "blixard-" name || lib.hasPrefix "microvm-virtiofsd@" name
+          name: _:
+          (lib.hasPrefix "blixard-" name && name != "blixard-declare.service")
+          || lib.hasPrefix "microvm-virtiofsd@" name
         ) config.systemd.units
       );
       user = lib.mapAttrs (_: user: {
@@ -137,6 +141,25 @@ in
     )
   );
 
+  declaring = seen (
+    host (
+      founder
+      // {
+        vms.web = {
+          source = "github:me/infra#web";
+          memory = 1024;
+          failover = "always";
+        };
+        vms.db = {
+          source = "/srv/db";
+          onQuorumLoss = "keep";
+          restartLimit = 0;
+          vcpus = 2;
+        };
+      }
+    )
+  );
+
   process = seen (withoutVmUnits (founder // { driver = "process"; }));
 
   withOwnVm = seen ((host founder).extendModules { modules = [ ownVm ]; });
@@ -175,12 +198,16 @@ in
         watchdog.mode = "guaranteed";
       }
     );
+    misnamed = host (founder // { vms.Web.source = "github:me/infra#web"; });
+    declaredTwice = (host (founder // { vms.own.source = "github:me/infra#own"; })).extendModules {
+      modules = [ ownVm ];
+    };
     noVmUnits = withoutVmUnits founder;
     vmUnitsOff = (host founder).extendModules { modules = [ { microvm.host.enable = false; } ]; };
   };
 
   # Each of these ends the evaluation.
-  wrong = lib.mapAttrs (_: settings: (seen (host settings)).service) {
+  wrong = lib.mapAttrs (_: settings: { inherit (seen (host settings)) declared service; }) {
     nodeIdZero = founder // {
       nodeId = 0;
     };
@@ -192,6 +219,15 @@ in
     };
     unknownDriver = founder // {
       driver = "docker";
+    };
+    noSource = founder // {
+      vms.web.memory = 1024;
+    };
+    unknownFailover = founder // {
+      vms.web = {
+        source = "github:me/infra#web";
+        failover = "perhaps";
+      };
     };
     unknownMode = founder // {
       watchdog.mode = "perhaps";

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from blixard import config
+from blixard.config.declared import DeclaredVm, load_vms
 from blixard.drivers import keeper
 from nix.conftest import ROOT, Evaluate
 
@@ -276,6 +277,30 @@ def test_the_keeper_has_its_watchdog_and_no_other_device(evaluate: Evaluate) -> 
         assert unit["Service.PrivateDevices"] == [private]
 
 
+def test_declared_vms_become_a_file_and_a_unit_that_applies_it(
+    evaluate: Evaluate, tmp_path: Path
+) -> None:
+    host = evaluate("declaring")
+    file = tmp_path / "vms.toml"
+    file.write_text(toml({"vms": host["declared"]}))
+    assert load_vms(file) == (
+        DeclaredVm("db", "/srv/db", 2, 512, "keep", "auto", 0),
+        DeclaredVm("web", "github:me/infra#web", 1, 1024, "stop", "always", 5),
+    )
+    unit = parsed(host["declare"])
+    (start,) = unit["Service.ExecStart"]
+    assert start.endswith("/bin/blixard vm apply /etc/blixard/vms.toml --owner 1")
+    assert unit["Service.Type"] == ["oneshot"]
+    assert unit["Service.RestartPreventExitStatus"] == ["2 3"]
+    assert unit["Unit.After"] == ["blixard.service"]
+
+
+def test_where_nothing_is_declared_any_more_the_cluster_learns_that(evaluate: Evaluate) -> None:
+    host = evaluate("founder")
+    assert host["declared"] == {}
+    assert host["declare"] is not None
+
+
 def test_disabled_module_changes_nothing(evaluate: Evaluate) -> None:
     host = evaluate("disabled")
     assert host["service"] is None
@@ -298,6 +323,8 @@ COMPLAINTS = {
     ],
     "unguarded": ["Name one in services.blixard.watchdog.device, which takes driver ="],
     "processGuarded": ["nothing can be guaranteed without a watchdog"],
+    "misnamed": ['services.blixard.vms: "Web" is no DNS label'],
+    "declaredTwice": ["microvm.vms.own is started by this host itself, so it could run twice"],
     "noVmUnits": ["Import nixosModules.default of Blixard"],
     "vmUnitsOff": ["leave microvm.host.enable at true"],
 }
@@ -316,6 +343,8 @@ WRONG = {
     "noNodeId": "`services.blixard.nodeId' was accessed but has no value defined",
     "bindWithoutPort": "`services.blixard.bind' is not of type `string matching the pattern",
     "unknownDriver": """`services.blixard.driver' is not of type `one of "systemd", "process"'""",
+    "noSource": "`services.blixard.vms.web.source' was accessed but has no value defined",
+    "unknownFailover": """`services.blixard.vms.web.failover' is not of type `one of "auto", "al""",
     "unknownMode": """`services.blixard.watchdog.mode' is not of type `one of "auto", "guar""",
     "unknownOption": "The option `services.blixard.nodeID' does not exist",
     "contradiction": "`services.blixard.settings.node.id' has conflicting definition values",
@@ -337,5 +366,5 @@ def test_every_option_is_documented(evaluate: Evaluate) -> None:
         assert option["type"] != "unspecified value", name
         # The package has an example in nixpkgs itself: its default.
         assert option["hasExample"] or name == "package", name
-        # Nobody but the operator knows the node's id.
-        assert option["hasDefault"] == (name != "nodeId"), name
+        # Nobody but the operator knows the node's id, and what a VM is.
+        assert option["hasDefault"] == (name not in ("nodeId", "vms.<name>.source")), name
