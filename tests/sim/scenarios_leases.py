@@ -46,6 +46,7 @@ def a_leader_is_cut_off() -> None:
     host = stage.bring_up()
     stage.let_lead(host)
     stage.run(3)
+    stage.hurry(host)
     stage.cut_off(host)
     stage.run(15)
 
