@@ -77,7 +77,7 @@ class Leadership:
         def caught_up(_outcome: Outcome) -> None:
             self._term = term
             self._leases, self._waits = Stopwatch(), Stopwatch()
-            self._look(self._log.cluster(), self._log.status())
+            self._look(self._log.cluster(), self._log.status())  # Counting begins here.
 
         self._errands.run("barrier", self._log.barrier, caught_up)
 

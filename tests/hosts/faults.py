@@ -186,8 +186,9 @@ def late(also: "Strike") -> "Strike":
     @contextmanager
     def strike(site: Site, host: Machine) -> Iterator[int]:
         with stopped(site, host) as at_ms:
-            due_ms = (deadline_ms(host) or boot_ms()) - LATE_MS
-            time.sleep(max(0, due_ms - boot_ms()) / 1000)
+            fences_ms = deadline_ms(host)
+            assert fences_ms is not None, "its fence has begun already"
+            time.sleep(max(0, fences_ms - LATE_MS - boot_ms()) / 1000)
             with also(site, host):
                 yield at_ms
 

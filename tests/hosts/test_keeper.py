@@ -216,21 +216,56 @@ def test_a_start_that_waits_behind_another_unit_comes_too_late(host: Host) -> No
         machine.succeed("rm -r /run/systemd/system/microvm@vm0.service.d; systemctl daemon-reload")
 
 
-def test_the_gate_alone_stops_a_unit_that_would_restart_itself(host: Host) -> None:
-    machine = host.machine
-    folder = "/run/systemd/system/microvm@.service.d"
-    machine.succeed(
-        f"mkdir -p {folder}",
-        f"printf '[Service]\nRestart=always\nRestartSec=0\n' >{folder}/90-restart.conf",
-        "systemctl daemon-reload",
+@contextlib.contextmanager
+def changed(host: Host, unit: str, text: str) -> Iterator[None]:
+    """Somebody's own drop-in of the VMs' units, until the host has had enough of it."""
+    folder = f"/run/systemd/system/{unit}.d"
+    host.machine.succeed(
+        f"mkdir -p {folder}", f"printf %b '{text}' >{folder}/90.conf; systemctl daemon-reload"
     )
     try:
+        yield
+    finally:
+        host.machine.succeed(f"rm -r {folder}; systemctl daemon-reload")
+
+
+def test_the_gate_alone_stops_a_unit_that_would_restart_itself(host: Host) -> None:
+    with changed(host, "microvm@.service", "[Service]\nRestart=always\nRestartSec=0\n"):
         deadline_ns, pidfds = host.run_vms()
         assert host.late_ns("true", 0, deadline_ns, pidfds) <= K_NS
         for name in VMS:
-            assert machine.get_unit_property(f"microvm@{name}", "ActiveState") == "inactive"
+            assert host.machine.get_unit_property(f"microvm@{name}", "ActiveState") == "inactive"
+
+
+def test_what_a_unit_runs_once_its_vm_was_killed_is_killed_as_well(host: Host) -> None:
+    """systemd starts it in the slice, after the first kill."""
+    with changed(host, "microvm@.service", "[Service]\nExecStopPost=/bin/sleep infinity\n"):
+        deadline_ns, pidfds = host.run_vms()
+        assert host.late_ns("true", 0, deadline_ns, pidfds) <= K_NS
+        for name in VMS:
+            ended = host.machine.get_unit_property(f"microvm@{name}", "ExecStopPost")
+            assert "code=killed" in ended, ended
+
+
+def test_what_writes_to_the_shares_of_a_vm_has_its_gate_and_ends_with_it(host: Host) -> None:
+    machine, unit = host.machine, "microvm-virtiofsd@shared"
+    file = "/run/systemd/system/microvm-virtiofsd@.service"
+    machine.succeed(
+        f"systemctl stop {UNITS}",
+        f"printf '[Service]\nExecStart=/bin/sleep infinity\n' >{file}; systemctl daemon-reload",
+    )
+    try:
+        host.renew(LEASE_MS)
+        machine.succeed(f"systemctl start {unit}")
+        assert machine.get_unit_property(unit, "ActiveState") == "inactive"
+        host.permit("shared")
+        deadline_ns = host.renew(LEASE_MS)
+        machine.succeed(f"systemctl start {unit}")
+        pidfds = [os.pidfd_open(pid) for pid in host.pids()]
+        assert len(pidfds) == 1
+        assert host.late_ns("true", 0, deadline_ns, pidfds) <= K_NS
     finally:
-        machine.succeed(f"rm -r {folder}; systemctl daemon-reload")
+        machine.succeed(f"rm {file}; systemctl daemon-reload")
 
 
 def test_a_kept_vm_and_its_keeper_outlive_what_does_not_concern_them(host: Host) -> None:
@@ -242,6 +277,7 @@ def test_a_kept_vm_and_its_keeper_outlive_what_does_not_concern_them(host: Host)
     before = host.pids()
     machine.succeed(
         f"systemctl restart {KEEPER}",
+        "systemctl restart blixard-keeper.socket",
         "systemctl daemon-reexec",
         f"systemctl kill -s KILL {KEEPER}",
         f"systemctl stop {KEEPER}",

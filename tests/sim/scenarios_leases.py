@@ -1,6 +1,8 @@
 """Short stories about leases, for rules that random histories seldom need: how a lease is counted,
 and what ends a host's life. Each fails without its rule."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from unittest.mock import patch
 
 from blixard.commands import (
@@ -22,6 +24,18 @@ from sim.stage import Stage
 # --- how a lease is counted -----------------------------------------------------------------------
 
 
+@contextmanager
+def slow_kills(host: Host) -> Iterator[None]:
+    """Each kill takes what the budget allows."""
+    kill = host.hypervisor.sigkill
+
+    def kill_slowly(unit: Unit, _after_us: int) -> None:
+        kill(unit, 980_000)
+
+    with patch.object(host.hypervisor, "sigkill", kill_slowly):
+        yield
+
+
 def answers_are_slow() -> None:
     """The answer to a renewal takes two seconds; then the host is cut off."""
     stage = Stage()
@@ -41,13 +55,15 @@ def hosts_were_switched_on_at_different_times() -> None:
 
 
 def a_leader_is_cut_off() -> None:
-    """It hears its own renewals, but can commit none."""
+    """It hears its own renewals until it steps down, but can commit none. The kill takes the whole
+    budget."""
     stage = Stage()
     host = stage.bring_up()
     stage.let_lead(host)
-    stage.run(3)
-    stage.cut_off(host)
-    stage.run(15)
+    stage.hurry(host)
+    with slow_kills(host):
+        stage.cut_off(host)
+        stage.run(15)
 
 
 def a_renewal_of_an_earlier_boot_lands_late() -> None:
@@ -73,14 +89,9 @@ def clocks_are_as_wrong_as_they_may_be() -> None:
     misses no moment."""
     stage = Stage(rates=(0.995, 1.005, 1.005))
     host = stage.bring_up()
-    kill = host.hypervisor.sigkill
-
-    def kill_slowly(unit: Unit, _after_us: int) -> None:
-        kill(unit, 980_000)
-
     stage.hurry(stage.leader)
     stage.run(2)
-    with patch.object(host.hypervisor, "sigkill", kill_slowly):
+    with slow_kills(host):
         stage.cut_off(host)
         stage.until(lambda: stage.is_down(host))
 

@@ -131,8 +131,9 @@ class Stage:
     def _hand_over(self) -> None:
         node = daemon(self.leader)
         node.enter(node.engine.transfer_leadership)
-        self.run(0.3)  # Nothing comes of it while no other has the whole log.
+        self.run(1)  # Nothing comes of it while no other has the whole log.
         self.until(lambda: any(map(_leads, self.hosts.values())))
+        self.run(1)  # All have heard of it.
 
     def hurry(self, host: Host) -> None:
         """From now on the daemon of a host misses no moment: it takes a step and renews its lease
@@ -149,7 +150,12 @@ class Stage:
     # --- what goes wrong ------------------------------------------------------------------------
 
     def cut_off(self, host: Host) -> None:
-        """Nothing passes between a host and the others."""
+        """Nothing passes between a host and the others any more. Shortly after a renewal: none is
+        under way, and the log has come."""
+        keeper = host.computer.keeper
+        earlier_ms = keeper.deadline_ms
+        self.until(lambda: keeper.deadline_ms > earlier_ms)
+        self.run(0.1)
         self.world.network.block(*self._pairs(host))
 
     def rejoin(self, host: Host) -> None:

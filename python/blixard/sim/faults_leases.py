@@ -1,6 +1,7 @@
 """What goes wrong with leases: whatever keeps a host from renewing, or from fencing."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING
 
 from blixard.errors import Code
@@ -21,9 +22,22 @@ BEYOND_S = (12.0, 30.0)
 LEASE_S = LEASE_MS / 1000
 
 
-def with_vms(faults: "Faults") -> "Host | None":
+def _with_vms(faults: "Faults") -> "Host | None":
     """A host whose daemon runs, and that runs VMs that the fence has to end."""
     return next((host for host in faults.running() if host.hypervisor.slice()), None)
+
+
+def _of_a_host_with_vms(act: Callable[["Faults", "Host"], None]) -> Callable[["Faults"], bool]:
+    """A fault that strikes such a host, if there is one."""
+
+    @wraps(act)
+    def strike(faults: "Faults") -> bool:
+        host = _with_vms(faults)
+        if host is not None:
+            act(faults, host)
+        return host is not None
+
+    return strike
 
 
 def _without_daemon(faults: "Faults", host: "Host") -> None:
@@ -43,55 +57,37 @@ def _at_the_deadline(
     computer.at(computer.when_us(computer.keeper.deadline_ms) - before_us, act)
 
 
-def daemon_dead(faults: "Faults") -> bool:
-    host = with_vms(faults)
-    if host is None:
-        return False
+@_of_a_host_with_vms
+def daemon_dead(faults: "Faults", host: "Host") -> None:
     faults.world.bit("daemon-dead")
     _without_daemon(faults, host)
-    return True
 
 
-def agent_pause(faults: "Faults") -> bool:
-    host = with_vms(faults)
-    if host is None:
-        return False
+@_of_a_host_with_vms
+def agent_pause(faults: "Faults", host: "Host") -> None:
     seconds = faults.random.uniform(*BEYOND_S)
     host.paused_until_us = faults.world.now_us + int(seconds * 1e6)
     faults.world.bit("agent-pause")
-    return True
 
 
-def keeper_dead(faults: "Faults") -> bool:
-    host = with_vms(faults)
-    if host is None:
-        return False
+@_of_a_host_with_vms
+def keeper_dead(faults: "Faults", host: "Host") -> None:
     _at_the_deadline(faults, host, 250_000, host.computer.keeper.kill)
-    return True
 
 
-def keeper_stopped(faults: "Faults") -> bool:
-    host = with_vms(faults)
-    if host is None:
-        return False
+@_of_a_host_with_vms
+def keeper_stopped(faults: "Faults", host: "Host") -> None:
     _at_the_deadline(faults, host, 600_000, host.computer.keeper.stop)
-    return True
 
 
-def freeze(faults: "Faults") -> bool:
-    host = with_vms(faults)
-    if host is None:
-        return False
+@_of_a_host_with_vms
+def freeze(faults: "Faults", host: "Host") -> None:
     _freeze(faults, host, "freeze")
-    return True
 
 
-def suspend(faults: "Faults") -> bool:
-    host = with_vms(faults)
-    if host is None:
-        return False
+@_of_a_host_with_vms
+def suspend(faults: "Faults", host: "Host") -> None:
     _freeze(faults, host, "suspend")
-    return True
 
 
 def _freeze(faults: "Faults", host: "Host", kind: str) -> None:
@@ -100,11 +96,9 @@ def _freeze(faults: "Faults", host: "Host", kind: str) -> None:
     faults.calm(seconds)
 
 
-def self_restart(faults: "Faults") -> bool:
+@_of_a_host_with_vms
+def self_restart(faults: "Faults", host: "Host") -> None:
     """Somebody's drop-in lets units restart themselves, and nobody renews."""
-    host = with_vms(faults)
-    if host is None:
-        return False
     hypervisor = host.hypervisor
     hypervisor.restarts = True
     _without_daemon(faults, host)
@@ -113,7 +107,6 @@ def self_restart(faults: "Faults") -> bool:
         hypervisor.restarts = False
 
     faults.lasting((20, 40), ending)
-    return True
 
 
 def late_start(faults: "Faults") -> None:
@@ -137,17 +130,14 @@ def _queue(faults: "Faults", kind: str, seconds: float) -> None:
         hypervisor.queued = queued
 
 
-def unkillable(faults: "Faults") -> bool:
+@_of_a_host_with_vms
+def unkillable(faults: "Faults", host: "Host") -> None:
     """A process is stuck in the kernel while its host has to fence it."""
-    host = with_vms(faults)
-    if host is None:
-        return False
     hypervisor = host.hypervisor
     stuck = hypervisor.slice()[0]
     stuck.is_unkillable = True
     _without_daemon(faults, host)
     faults.lasting((10, 40), lambda: hypervisor.unstick(stuck))
-    return True
 
 
 def late_register(faults: "Faults") -> None:
@@ -198,7 +188,7 @@ def two_reboots(faults: "Faults") -> None:
 
 def disk_moved(faults: "Faults") -> bool:
     """The disk goes on in another computer, while the old one still runs its VMs."""
-    host = with_vms(faults)
+    host = _with_vms(faults)
     if host is None or sum(one.is_on for one in host.computers) > 1:
         return False
     faults.world.bit("disk-moved")
