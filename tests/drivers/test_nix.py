@@ -209,6 +209,17 @@ async def test_a_host_without_nix(tmp_path: Path) -> None:
     assert "nix-of-another-world" in text
 
 
+async def test_a_store_whose_daemon_stays_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blixard.drivers.nix_command._PAUSES_S", (0, 0))
+    monkeypatch.setenv("NIX_REMOTE", f"unix://{tmp_path}/nobody")
+    source = flake_source(tmp_path / "flake", flake(RUNNER))
+    code, text = failure(await build(tmp_path / "nix", source))
+    assert code == "nix-lost"
+    assert text.count("cannot connect to socket") == 3, text
+
+
 # --- what is ended ------------------------------------------------------------------------------
 
 

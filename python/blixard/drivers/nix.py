@@ -202,6 +202,8 @@ class NixBuilder:
             raise _FailedError("source-unreadable", unreadable.message) from unreadable
         except OSError as trouble:
             raise _FailedError("build-failed", f"this host could not build: {trouble}") from trouble
+        if finished.lost_store:
+            raise _FailedError("nix-lost", "the Nix daemon of this host refuses, or goes away")
         if finished.status != 0:
             raise _blame(source, "\n".join(build.lines))
         runner = await asyncio.to_thread(_checked_runner, self._roots / name)

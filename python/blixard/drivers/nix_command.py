@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sys
@@ -16,16 +17,31 @@ from blixard.errors import BlixardError, Code
 _TERM_MS = 10_000
 _TETHER = Path(__file__).with_name("tether.py")
 
+# The store's daemon refuses whoever comes first to a new store beside another, and whoever is there
+# while it is restarted by an upgrade.
+_STORE_LOST = re.compile(
+    rb"cannot open connection to remote store|cannot connect to socket at"
+    rb"|Nix daemon disconnected unexpectedly|unexpected end-of-file"
+    rb"|(writing to|reading from) file: .{0,12}(Broken pipe|Connection reset by peer)"
+)
+_PAUSES_S = (0.5, 1, 2, 4, 8)
+_END_BYTES = 4096
+
 OnOutput = Callable[[bytes], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a command ended. `stderr` is whole only if nobody asked for it as it came."""
+    """How a command ended. Of `stderr`, only the end if somebody asked for it as it came."""
 
     status: int
     stdout: bytes
     stderr: bytes
+
+    @property
+    def lost_store(self) -> bool:
+        """Whether it failed because the store's daemon refused it or went away."""
+        return self.status != 0 and _STORE_LOST.search(self.stderr) is not None
 
 
 class NixMissingError(BlixardError):
@@ -51,7 +67,8 @@ class NixCommand:
         directory: Path | None = None,
         on_output: OnOutput | None = None,
     ) -> Finished:
-        """Run `nix ARGUMENTS`, handing what it writes to stderr to `on_output` as it comes.
+        """Run `nix ARGUMENTS`, handing what it writes to stderr to `on_output` as it comes. If it
+        loses the store's daemon it is run anew, for a quarter of a minute.
 
         Raises `TimeoutError` after `timeout_ms`, and `NixMissingError`. However this ends, also by
         cancelling the task, the command and the builders it started have ended before.
@@ -62,6 +79,17 @@ class NixCommand:
                 remedy="install Nix on this host",
                 code=Code.BUILD_FAILED,
             )
+        async with asyncio.timeout(timeout_ms / 1000):
+            for pause_s in _PAUSES_S:
+                finished = await self._run_once(arguments, directory, on_output)
+                if not finished.lost_store:
+                    return finished
+                await asyncio.sleep(pause_s)
+            return await self._run_once(arguments, directory, on_output)
+
+    async def _run_once(
+        self, arguments: Sequence[str], directory: Path | None, on_output: OnOutput | None
+    ) -> Finished:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), self._binary),
             *("--extra-experimental-features", "nix-command flakes"),
@@ -76,10 +104,9 @@ class NixCommand:
         assert process.stdout is not None
         assert process.stderr is not None
         try:
-            async with asyncio.timeout(timeout_ms / 1000):
-                stdout, stderr, status = await asyncio.gather(
-                    process.stdout.read(), _drain(process.stderr, on_output), process.wait()
-                )
+            stdout, stderr, status = await asyncio.gather(
+                process.stdout.read(), _drain(process.stderr, on_output), process.wait()
+            )
         finally:
             await _end(process)
         return Finished(status, stdout, stderr)
@@ -88,9 +115,11 @@ class NixCommand:
 async def _drain(stream: asyncio.StreamReader, on_output: OnOutput | None) -> bytes:
     if on_output is None:
         return await stream.read()
+    end = b""
     while data := await stream.read(65_536):
+        end = (end + data)[-_END_BYTES:]
         await on_output(data)
-    return b""
+    return end
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
