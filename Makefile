@@ -71,8 +71,12 @@ $(GUEST)/vmlinuz:
 demo: venv guest ## three nodes on this machine, and a microVM that survives
 	@.venv/bin/blixard demo
 
+# These only compute, so they share the cores; the others measure times, or fill the machine.
+COMPUTING := tests/core tests/sim
+
 test: lint guest host-packages ## every check and test, systemd hosts included
-	@$(PYTHON) -m pytest tests
+	@$(PYTHON) -m pytest --numprocesses auto $(COMPUTING)
+	$(PYTHON) -m pytest tests $(addprefix --ignore=,$(COMPUTING))
 
 lint: venv ## ruff and mypy
 	@$(PYTHON) -m ruff check python tests

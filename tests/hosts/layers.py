@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import inspect
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from hosts.container import TIED, end_cgroup, nspawn
+from nix.golden import GOLDEN, units
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[1]
@@ -49,6 +51,18 @@ CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 """Whom this machine trusts, for pip in a layer that is being built."""
 
 PIP_SETTINGS: Final = ("HTTPS_PROXY", "PIP_DEFAULT_TIMEOUT", "PIP_INDEX_URL", "PIP_PROXY")
+
+SITE_PACKAGES: Final = f"{VENV}/lib/python3.13/site-packages"
+CONFIGURATION: Final = "three-node"
+"""The units of a host are those that NixOS renders for this one (tests/nix/golden)."""
+
+# Where a host has what NixOS has in its store; the rest is Debian's, below /usr.
+INSTEAD: Final = {
+    "@python3@/bin/python3 -I -S @source@": f"/usr/bin/python3 -I -S {SITE_PACKAGES}",
+    "@blixard@/bin/": "/usr/local/bin/",
+    "@microvm-stop@/bin/": "/usr/local/bin/",
+    "@unit-script-microvm-set-booted_-start@/bin/": "/usr/local/bin/",
+}
 
 # One source for what NixOS and these hosts have in common.
 SHARED: Final = {
@@ -108,7 +122,10 @@ def _layers() -> tuple[Layer, ...]:
     return (
         Layer(base, ()),
         Layer(environment, LOCKS),
-        Layer(project, (PYTHON / "pyproject.toml", *sources, *files, *SHARED)),
+        Layer(
+            project,
+            (PYTHON / "pyproject.toml", *sources, *files, *SHARED, GOLDEN / CONFIGURATION),
+        ),
     )
 
 
@@ -192,10 +209,20 @@ def project(folder: Path, below: list[Path]) -> None:
     stop.write_text(f"#!/bin/sh\n{stop.read_text()}")
     stop.chmod(0o755)
     (folder / "usr/local/bin/blixard").symlink_to(f"{VENV}/bin/blixard")
-    wants = folder / "etc/systemd/system/multi-user.target.wants"
-    wants.mkdir()
-    (wants / "blixard.service").symlink_to("/etc/systemd/system/blixard.service")
+    for name, text in units(CONFIGURATION).items():
+        _install(folder / "etc/systemd/system" / name, text)
     _run(folder, below, "systemd-sysusers")
+
+
+def _install(path: Path, unit: str) -> None:
+    """Write a unit, with this host's programs, and enable it as it says."""
+    for theirs, ours in INSTEAD.items():
+        unit = unit.replace(theirs, ours)
+    path.write_text(re.sub(r"@[\w+.-]+@/(s?bin)", r"/usr/\1", unit))
+    for target in re.findall(r"^WantedBy=(.*)$", unit, re.MULTILINE):
+        wants = path.parent / f"{target}.wants"
+        wants.mkdir(exist_ok=True)
+        (wants / path.name).symlink_to(f"/etc/systemd/system/{path.name}")
 
 
 def _pip(folder: Path, below: list[Path], source: Path, *arguments: str) -> None:

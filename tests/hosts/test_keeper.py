@@ -249,12 +249,11 @@ def test_what_a_unit_runs_once_its_vm_was_killed_is_killed_as_well(host: Host) -
 
 def test_what_writes_to_the_shares_of_a_vm_has_its_gate_and_ends_with_it(host: Host) -> None:
     machine, unit = host.machine, "microvm-virtiofsd@shared"
-    file = "/run/systemd/system/microvm-virtiofsd@.service"
-    machine.succeed(
-        f"systemctl stop {UNITS}",
-        f"printf '[Service]\nExecStart=/bin/sleep infinity\n' >{file}; systemctl daemon-reload",
-    )
-    try:
+    stand_in = "Type=simple\nWorkingDirectory=/\nExecStart=\nExecStart=/bin/sleep infinity\n"
+    machine.succeed(f"systemctl stop {UNITS}")
+    with changed(
+        host, "microvm-virtiofsd@.service", f"[Unit]\nConditionPathExists=\n[Service]\n{stand_in}"
+    ):
         host.renew(LEASE_MS)
         machine.succeed(f"systemctl start {unit}")
         assert machine.get_unit_property(unit, "ActiveState") == "inactive"
@@ -264,8 +263,6 @@ def test_what_writes_to_the_shares_of_a_vm_has_its_gate_and_ends_with_it(host: H
         pidfds = [os.pidfd_open(pid) for pid in host.pids()]
         assert len(pidfds) == 1
         assert host.late_ns("true", 0, deadline_ns, pidfds) <= K_NS
-    finally:
-        machine.succeed(f"rm {file}; systemctl daemon-reload")
 
 
 def test_a_kept_vm_and_its_keeper_outlive_what_does_not_concern_them(host: Host) -> None:

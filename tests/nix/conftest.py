@@ -32,6 +32,11 @@ flake-registry =
 substituters =
 """
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--render", action="store_true", help="write the golden files anew")
+
+
 Evaluate = Callable[[str], Any]
 
 

@@ -34,21 +34,12 @@ let
 
   seen =
     { config, ... }:
-    let
-      unit = name: config.systemd.units.${name}.text or null;
-    in
     {
       settings = config.services.blixard.settings;
-      service = unit "blixard.service";
-      vmService = unit "microvm@.service";
-      ownVmService = unit "microvm@own.service";
-      declare = unit "blixard-declare.service";
       inherit (config.services.blixard) declared;
-      keeper = lib.mapAttrs (_: unit: unit.text) (
+      units = lib.mapAttrs (_: unit: unit.text) (
         lib.filterAttrs (
-          name: _:
-          (lib.hasPrefix "blixard-" name && name != "blixard-declare.service")
-          || lib.hasPrefix "microvm-virtiofsd@" name
+          name: _: lib.hasPrefix "blixard" name || lib.hasPrefix "microvm" name
         ) config.systemd.units
       );
       user = lib.mapAttrs (_: user: {
@@ -207,7 +198,7 @@ in
   };
 
   # Each of these ends the evaluation.
-  wrong = lib.mapAttrs (_: settings: { inherit (seen (host settings)) declared service; }) {
+  wrong = lib.mapAttrs (_: settings: { inherit (seen (host settings)) declared units; }) {
     nodeIdZero = founder // {
       nodeId = 0;
     };
@@ -237,6 +228,46 @@ in
     };
     contradiction = founder // {
       settings.node.id = 3;
+    };
+  };
+
+  # The configurations whose rendering is kept in golden/.
+  golden = lib.mapAttrs (_: services: seen (host services)) {
+    minimal = {
+      enable = true;
+      nodeId = 1;
+      bootstrap = true;
+    };
+    three-node = founder // {
+      bind = "10.0.0.1:7001";
+      openFirewall = true;
+      peers = [
+        "2:10.0.0.2:7001"
+        "3:10.0.0.3:7001"
+      ];
+    };
+    everything = joiner // {
+      bind = "[fd00::2]:7100";
+      advertise = "node-b:7100";
+      dataDir = "/srv/blixard";
+      openFirewall = true;
+      watchdog.device = "/dev/watchdog1";
+      watchdog.mode = "guaranteed";
+      vms.web = {
+        source = "github:me/infra#web";
+        memory = 1024;
+        failover = "always";
+      };
+      settings = {
+        capacity.memory_mib = 24576;
+        nix.options.cores = "2";
+        node.log_level = "debug";
+        lease = {
+          lease_ms = 12000;
+          kill_ms = 1500;
+          watchdog_ms = 7000;
+        };
+      };
     };
   };
 
