@@ -20,15 +20,6 @@ let
   ];
   keeper = "${pkgs.python3.interpreter} -I -S ${program}/blixard/drivers/keeper.py";
 
-  # Node and keeper keep to the same times. These are the daemon's own where the settings name none
-  # (python/blixard/lease.py).
-  times = {
-    lease_ms = 9000;
-    kill_ms = 1000;
-    watchdog_ms = 6000;
-  }
-  // cfg.settings.lease or { };
-
   # A gate alone is not enough, so it is asked before every start.
   gated = {
     # Not Requires=, BindsTo= or StopPropagatedFrom=: a keeper that is restarted would stop VMs.
@@ -104,6 +95,13 @@ in
       '';
     };
 
+    timeout = lib.mkOption {
+      type = lib.types.ints.between 1000 600000;
+      default = 6000;
+      example = 10000;
+      description = "After this long without a sign of life the watchdog resets this host, in ms.";
+    };
+
     mode = lib.mkOption {
       type = lib.types.enum [
         "auto"
@@ -163,10 +161,10 @@ in
           Type = "notify";
           ExecStart =
             "${keeper} serve --boot-id %b"
-            + " --max-ms ${toString (times.lease_ms - times.kill_ms)}"
-            + " --budget-ms ${toString times.kill_ms}"
+            + " --max-ms ${toString (cfg.lease.duration - cfg.lease.killBudget)}"
+            + " --budget-ms ${toString cfg.lease.killBudget}"
             + lib.optionalString (cfg.watchdog.device != null) (
-              " --watchdog ${cfg.watchdog.device} --watchdog-ms ${toString times.watchdog_ms}"
+              " --watchdog ${cfg.watchdog.device} --watchdog-ms ${toString cfg.watchdog.timeout}"
             );
           # The second layer, for a keeper that is killed, stopped or hung: about 0.3 s, and up to
           # 0.25 s more, for systemd's timers are no more exact.

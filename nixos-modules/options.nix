@@ -9,7 +9,17 @@ let
     types
     ;
 
-  address = types.strMatching "(\\[[0-9a-fA-F:.]+]|[A-Za-z0-9._-]+):[0-9]{1,5}";
+  milliseconds =
+    default: least: most: description:
+    mkOption {
+      type = types.ints.between least most;
+      inherit default description;
+      example = 2 * default;
+    };
+
+  address = types.strMatching "(\\[[0-9a-fA-F:.]+]|[A-Za-z0-9._-]+):[0-9]{1,5}" // {
+    description = "address with a port, host:port";
+  };
 in
 {
   options.services.blixard = {
@@ -93,6 +103,25 @@ in
       '';
     };
 
+    reserve.memory = mkOption {
+      type = types.ints.between 0 67108864;
+      default = 512;
+      example = 4096;
+      description = "Memory that VMs leave to the host, in MiB.";
+    };
+
+    lease = {
+      duration = milliseconds 9000 1000 600000 ''
+        How long this host may run its VMs after it sent a renewal that the cluster accepted, in ms.
+        About this long after a host is lost, others start its VMs.
+      '';
+      renewal = milliseconds 1000 100 60000 "From one renewal to the next, in ms.";
+      killBudget = milliseconds 1000 1000 60000 ''
+        How long before the end of the lease the fence begins to end VMs, in ms; 1000 at least, for
+        which it was measured.
+      '';
+    };
+
     openFirewall = mkOption {
       type = types.bool;
       default = false;
@@ -105,7 +134,7 @@ in
       default = { };
       example = literalExpression ''
         {
-          capacity.memory_mib = 24576;
+          capacity.vcpus = 12;
           nix.build_timeout_s = 7200;
           node.log_level = "debug";
         }

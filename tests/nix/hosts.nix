@@ -52,6 +52,7 @@ let
       }) (lib.filterAttrs (name: _: name == "blixard") config.users.users);
       groups = lib.attrNames config.users.groups;
       polkit = config.environment.etc."polkit-1/rules.d/10-nixos.rules".text or null;
+      masked = lib.attrNames (lib.filterAttrs (_: unit: !unit.enable) config.systemd.units);
       ports = config.networking.firewall.allowedTCPPorts;
       tmpfiles = config.systemd.tmpfiles.settings;
       configFile = config.environment.etc."blixard/blixard.toml".source or null;
@@ -123,11 +124,9 @@ in
       // {
         watchdog.device = "/dev/watchdog1";
         watchdog.mode = "guaranteed";
-        settings.lease = {
-          lease_ms = 12000;
-          kill_ms = 1500;
-          watchdog_ms = 7000;
-        };
+        watchdog.timeout = 7000;
+        lease.duration = 12000;
+        lease.killBudget = 1500;
       }
     )
   );
@@ -180,6 +179,25 @@ in
         ];
       }
     );
+    portless = host (
+      founder
+      // {
+        bind = "10.0.0.1:70000";
+        peers = [
+          "2:10.0.0.2:0"
+          "3:node-c:7001"
+        ];
+      }
+    );
+    misspelt = host (founder // { settings.node.log-level = "debug"; });
+    tableless = host (founder // { settings.nodes.log_level = "debug"; });
+    hasty = host (
+      founder
+      // {
+        lease.duration = 6000;
+        watchdog.timeout = 5001;
+      }
+    );
     unguarded = host (founder // { watchdog.mode = "guaranteed"; });
     processGuarded = withoutVmUnits (
       founder
@@ -195,6 +213,13 @@ in
     };
     noVmUnits = withoutVmUnits founder;
     vmUnitsOff = (host founder).extendModules { modules = [ { microvm.host.enable = false; } ]; };
+  };
+
+  warnings = lib.mapAttrs (
+    _: { config, ... }: lib.filter (lib.hasPrefix "services.blixard") config.warnings
+  ) {
+    odd = host founder;
+    even = host (founder // { peers = [ "2:10.0.0.2:7001" ]; });
   };
 
   # Each of these ends the evaluation.
@@ -219,6 +244,9 @@ in
         source = "github:me/infra#web";
         failover = "perhaps";
       };
+    };
+    hastyKill = founder // {
+      lease.killBudget = 999;
     };
     unknownMode = founder // {
       watchdog.mode = "perhaps";
@@ -262,12 +290,12 @@ in
         capacity.memory_mib = 24576;
         nix.options.cores = "2";
         node.log_level = "debug";
-        lease = {
-          lease_ms = 12000;
-          kill_ms = 1500;
-          watchdog_ms = 7000;
-        };
       };
+      reserve.memory = 4096;
+      lease.duration = 12000;
+      lease.renewal = 900;
+      lease.killBudget = 1500;
+      watchdog.timeout = 7000;
     };
   };
 
@@ -294,9 +322,6 @@ in
       "name"
       "type"
     ] option
-    // {
-      hasDefault = option ? default;
-      hasExample = option ? example;
-    }
+    // lib.genAttrs [ "default" "example" ] (part: option.${part}.text or null)
   ) (lib.filter (option: option.visible && !option.internal) documented);
 }

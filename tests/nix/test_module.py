@@ -1,7 +1,9 @@
 """`services.blixard` inside the whole of NixOS: units, users, files, and the words for mistakes."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,9 @@ import pytest
 
 from blixard import config
 from blixard.config.declared import DeclaredVm, load_vms
+from blixard.config.keys import KEYS
 from blixard.drivers import keeper
+from blixard.lease import LONGEST_ELECTION_MS, LeaseTimes
 from nix.conftest import ROOT, Evaluate
 from nix.golden import toml
 
@@ -72,7 +76,7 @@ def test_service_may_do_no_more_than_it_must(evaluate: Evaluate) -> None:
     assert unit["Service.CapabilityBoundingSet"] == [""]
     assert unit["Service.ProtectSystem"] == ["strict"]
     assert unit["Service.PrivateDevices"] == ["true"]
-    assert unit["Service.SystemCallFilter"] == ["@system-service"]
+    assert unit["Service.SystemCallFilter"] == ["@system-service", "~@privileged @resources"]
     assert unit["Service.RestrictAddressFamilies"] == [
         "AF_INET",
         "AF_INET6",
@@ -257,9 +261,21 @@ COMPLAINTS = {
     "process": [],
     "lonely": ["Set bootstrap = true on exactly one node of the cluster, and list peers"],
     "muddled": [
-        '"1:10.0.0.1" is not of the form id:host:port. Write, for example, "2:10.0.0.2:7001"',
+        '"1:10.0.0.1" is not of the form id:host:port, with a port',
         "a node id occurs twice among 2, 1, 2 (this node's own is the first)",
         'nobody can be reached at "0.0.0.0:7001". Say in services.blixard.advertise',
+    ],
+    "portless": [
+        '"2:10.0.0.2:0" is not of the form id:host:port, with a port from 1 to 65535',
+        'services.blixard.bind: "10.0.0.1:70000" has no valid port. A port is 1 to 65535',
+    ],
+    "misspelt": [
+        "settings.node.log-level: the daemon knows no such key. There are advertise, bind, boo",
+    ],
+    "tableless": ["settings.nodes: the daemon knows no such key. There are capacity, lease, nix"],
+    "hasty": [
+        "killBudget 1000 + renewal 1000 + election 4000 = 6000 ms must be less than duration 6000",
+        "duration 6000 - lease.renewal 1000 = 5000 ms must be at least timeout 5001 ms",
     ],
     "unguarded": ["Name one in services.blixard.watchdog.device, which takes driver ="],
     "processGuarded": ["nothing can be guaranteed without a watchdog"],
@@ -281,10 +297,11 @@ def test_contradictions_are_answered_with_a_remedy(evaluate: Evaluate, host: str
 WRONG = {
     "nodeIdZero": "`services.blixard.nodeId' is not of type `integer between 1 and 65535",
     "noNodeId": "`services.blixard.nodeId' was accessed but has no value defined",
-    "bindWithoutPort": "`services.blixard.bind' is not of type `string matching the pattern",
+    "bindWithoutPort": "`services.blixard.bind' is not of type `address with a port, host:port'",
     "unknownDriver": """`services.blixard.driver' is not of type `one of "systemd", "process"'""",
     "noSource": "`services.blixard.vms.web.source' was accessed but has no value defined",
     "unknownFailover": """`services.blixard.vms.web.failover' is not of type `one of "auto", "al""",
+    "hastyKill": "`services.blixard.lease.killBudget' is not of type `integer between 1000 and",
     "unknownMode": """`services.blixard.watchdog.mode' is not of type `one of "auto", "guar""",
     "unknownOption": "The option `services.blixard.nodeID' does not exist",
     "contradiction": "`services.blixard.settings.node.id' has conflicting definition values",
@@ -296,6 +313,33 @@ def test_wrong_values_end_the_evaluation(evaluate_failing: Callable[[str], str],
     assert WRONG[host] in evaluate_failing(f"wrong.{host}")
 
 
+def test_an_even_number_of_voters_is_a_warning(evaluate: Evaluate) -> None:
+    warnings = evaluate("warnings")
+    assert warnings["odd"] == []
+    assert "2 nodes survive no more losses than 1 would" in warnings["even"][0]
+
+
+def test_the_keys_of_the_file_are_those_that_the_daemon_reads() -> None:
+    """An assertion names the others: here it is asked for every key, as written in Nix."""
+    text = (ROOT / "nixos-modules/assertions.nix").read_text()
+    (known,) = re.findall(r"  known = \{\n(.*?)\n  \};", text, re.DOTALL)
+    tables = re.findall(r"(\w+) = \[(.*?)\]", known, re.DOTALL)
+    assert {table: set(re.findall(r'"(.*?)"', keys)) for table, keys in tables} == {
+        table: set(keys) for table, keys in KEYS.items()
+    }
+
+
+def test_its_times_are_those_of_the_daemon(evaluate: Evaluate) -> None:
+    assert evaluate("founder")["settings"]["lease"] == asdict(LeaseTimes())
+    text = (ROOT / "nixos-modules/assertions.nix").read_text()
+    assert f"electionMs = {LONGEST_ELECTION_MS};" in text
+
+
+def test_a_host_with_vms_does_not_sleep(evaluate: Evaluate) -> None:
+    targets = {"hibernate", "hybrid-sleep", "sleep", "suspend", "suspend-then-hibernate"}
+    assert {f"{name}.target" for name in targets} <= set(evaluate("founder")["masked"])
+
+
 def test_every_option_is_documented(evaluate: Evaluate) -> None:
     options: dict[str, Any] = {
         option["name"].removeprefix("services.blixard."): option for option in evaluate("options")
@@ -305,6 +349,39 @@ def test_every_option_is_documented(evaluate: Evaluate) -> None:
         assert option["description"].strip(), name
         assert option["type"] != "unspecified value", name
         # The package has an example in nixpkgs itself: its default.
-        assert option["hasExample"] or name == "package", name
+        assert option["example"] or name == "package", name
         # Nobody but the operator knows the node's id, and what a VM is.
-        assert option["hasDefault"] == (name not in ("nodeId", "vms.<name>.source")), name
+        assert (option["default"] is not None) == (name not in ("nodeId", "vms.<name>.source")), (
+            name
+        )
+
+
+def test_the_reference_of_options_is_this(
+    evaluate: Evaluate, request: pytest.FixtureRequest
+) -> None:
+    """If a change is meant: `pytest tests/nix --render` writes it anew."""
+    page = ROOT / "docs/options.md"
+    text = reference(evaluate("options"))
+    if request.config.getoption("--render", default=False):
+        page.write_text(text)
+    assert text == page.read_text()
+
+
+def reference(options: list[dict[str, Any]]) -> str:
+    """The page of all options."""
+    parts = ["# Options of `services.blixard`\n\nWritten from the module, for NixOS."]
+    for option in options:
+        lines = [f"## `{option['name']}`", "", prose(option["description"]), ""]
+        lines += [f"- Type: {option['type']}"]
+        for what in ("default", "example"):
+            if option[what] is not None:
+                shown = option[what].strip()
+                block = f"\n  ```nix\n  {shown.replace(chr(10), chr(10) + '  ')}\n  ```"
+                lines.append(f"- {what.title()}:" + (block if "\n" in shown else f" `{shown}`"))
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def prose(description: str) -> str:
+    """A description without the roles that only the manual of NixOS knows."""
+    return re.sub(r"\{(option|file|command)\}`", "`", description.strip())
