@@ -27,6 +27,7 @@
         inherit program;
         meta = { inherit description; };
       };
+      template = path: description: { inherit path description; };
     in
     {
       packages = forEachSystem (
@@ -36,18 +37,26 @@
         }
       );
 
+      # mkVm { modules; name ? "vm"; system ? "x86_64-linux"; }: a guest, for nixosConfigurations.
+      lib.mkVm = import ./python/blixard/drivers/wrapper/mk-vm.nix { inherit nixpkgs microvm; };
+
+      templates = {
+        cluster = template ./templates/cluster "Three NixOS hosts that keep microVMs running";
+        vm = template ./templates/vm "A microVM";
+        minimal = template ./vm-templates/minimal "The smallest guest";
+        web = template ./vm-templates/web "A web server, with a port and a check of its health";
+        stateful = template ./vm-templates/stateful "A database, with a volume on its host";
+      };
+
       overlays.default = final: _: { blixard = final.callPackage ./nix/package.nix { }; };
 
       apps = forEachSystem (
         pkgs: blixard:
         let
           # A finished runner: the nodes of the demo have nothing to evaluate or to fetch.
-          guest = lib.nixosSystem {
-            modules = [
-              microvm.nixosModules.microvm
-              ./vm-templates/minimal/configuration.nix
-              { nixpkgs.hostPlatform = pkgs.stdenv.hostPlatform.system; }
-            ];
+          guest = self.lib.mkVm {
+            inherit (pkgs.stdenv.hostPlatform) system;
+            modules = [ ./vm-templates/minimal/configuration.nix ];
           };
           demo = pkgs.writeShellScriptBin "blixard-demo" ''
             exec ${lib.getExe blixard} demo --config ${guest.config.microvm.declaredRunner} "$@"
@@ -79,6 +88,43 @@
       checks = forEachSystem (
         pkgs: blixard: {
           package = blixard;
+
+          # The state machine, the scheduler and the leases, with the interpreter of the package.
+          core =
+            pkgs.runCommand "blixard-core-tests"
+              {
+                nativeBuildInputs = [
+                  (blixard.python.withPackages (
+                    python:
+                    blixard.dependencies
+                    ++ [
+                      python.hypothesis
+                      python.pytest
+                    ]
+                  ))
+                ];
+              }
+              ''
+                cp -r ${./tests} tests
+                chmod -R u+w tests
+                ln -s ${./python} python
+                PYTHONPATH=python python -m pytest -p no:cacheprovider tests/core | tee $out
+              '';
+
+          # What is committed is what the pinned generator makes of proto/.
+          generated =
+            pkgs.runCommand "blixard-generated"
+              { nativeBuildInputs = [ (pkgs.python3.withPackages (python: [ python.grpcio-tools ])) ]; }
+              ''
+                mkdir $out
+                python -m grpc_tools.protoc -I ${./proto} --python_out=$out --pyi_out=$out \
+                  --grpc_python_out=$out ${./proto}/blixard/v1/*.proto
+                diff -r ${./python/blixard/v1} $out/blixard/v1
+              '';
+
+          formatting = pkgs.runCommand "blixard-formatting" { nativeBuildInputs = [ pkgs.nixfmt ]; } ''
+            find ${./.} -name '*.nix' -exec nixfmt --check {} + | tee $out
+          '';
 
           # The unit of a node inside the whole of NixOS.
           unit =

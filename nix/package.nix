@@ -48,6 +48,7 @@ python.pkgs.buildPythonApplication {
   build-system = [ python.pkgs.setuptools ];
 
   inherit dependencies;
+  passthru = { inherit python; };
 
   nativeBuildInputs = [
     gobject-introspection

@@ -59,6 +59,8 @@ let
     SystemCallFilter = [
       "@system-service"
       "~@privileged @resources"
+      # The directory of a VM is given to the group of the VMs.
+      "@chown"
     ];
   };
 in

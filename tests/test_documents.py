@@ -17,6 +17,10 @@ ELSEWHERE = {
     "make": "it has made the environment in which this test runs",
     "make demo": "tests/cluster/test_demo.py",
     "make test": "it runs this test",
+    "nix flake init --template github:OWNER/blixard#cluster": "tests/nix/test_templates.py",
+    "nix flake init --template github:OWNER/blixard#vm": "tests/nix/test_templates.py",
+    "nixos-rebuild switch --flake .#host-a": "tests/nix/test_templates.py evaluates that host",
+    "systemctl status blixard": "tests/hosts/test_cluster.py",
 }
 """Commands that are run, but not here."""
 

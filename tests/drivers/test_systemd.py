@@ -138,6 +138,14 @@ def test_what_a_vm_is_to_run_is_noted_and_forgotten(tmp_path: Path, files: UnitF
     files.prepare("web", first)
 
 
+def test_a_directory_that_was_left_half_made_is_finished(tmp_path: Path, files: UnitFiles) -> None:
+    files.records()
+    directory = tmp_path / "state/web"
+    directory.mkdir(mode=0o700)
+    files.prepare("web", UnitRecord(3, 7, "/nix/store/one"))
+    assert directory.stat().st_mode & 0o777 == 0o775
+
+
 def test_a_directory_of_somebody_else_is_not_touched(tmp_path: Path, files: UnitFiles) -> None:
     files.records()
     (tmp_path / "state/theirs").mkdir()

@@ -15,6 +15,7 @@ in `nixpkgs/default.nix`. No part of it is ever built.
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,16 @@ def nix(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.Com
         timeout=120,
         env={**os.environ, "NIX_CONFIG": NIX_CONFIG, **environment},
     )
+
+
+def run(directory: Path, command: str, *arguments: str, inputs: Path | None = None) -> str:
+    """Run `nix COMMAND` on the flake in `directory`, offline."""
+    environment = {} if inputs is None else {"BLIXARD_NIX_INPUTS": str(inputs)}
+    finished = nix(
+        *("nix", *command.split(), "--offline"), *arguments, cwd=directory, **environment
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
 
 
 @pytest.fixture(scope="session")
@@ -101,3 +112,32 @@ def _evaluate(inputs: Path, attribute: str) -> subprocess.CompletedProcess[str]:
         *("--arg", "inputs", str(inputs)),
         *("--attr", attribute, str(HERE / "hosts.nix")),
     )
+
+
+@pytest.fixture(scope="session")
+def instead(inputs: Path) -> list[str]:
+    """Arguments that put local parts in place of the locked inputs."""
+    places = {
+        "nixpkgs": HERE / "nixpkgs",
+        "microvm": inputs / "microvm",
+        "microvm/spectrum": inputs / "microvm/doc",  # only has to exist
+    }
+    overrides = [
+        word
+        for name, place in places.items()
+        for word in ("--override-input", name, f"path:{place}")
+    ]
+    return ["--impure", "--no-write-lock-file", *overrides]
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the flake is made of, without what lies around in a working tree."""
+    copy = tmp_path_factory.mktemp("checkout")
+    (copy / "tests").mkdir()
+    for name in ("flake.nix", "flake.lock", "python/pyproject.toml"):
+        (copy / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    for name in ("nix", "nixos-modules", "proto", "python/blixard", "templates", "vm-templates"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy

@@ -9,12 +9,20 @@ from typing import Any
 
 import pytest
 
-from nix.conftest import HERE, ROOT, Evaluate, nix
+from nix.conftest import ROOT, Evaluate, nix, run
 
-LOCKED = [ROOT, ROOT / "vm-templates/minimal", ROOT / "python/blixard/drivers/wrapper"]
+TEMPLATES = ("minimal", "stateful", "web")
+LOCKED = [
+    ROOT,
+    *(ROOT / "vm-templates" / name for name in TEMPLATES),
+    ROOT / "python/blixard/drivers/wrapper",
+]
 SOURCES = [
     source
-    for place in ("flake.nix", "nix", "nixos-modules", "python/blixard", "tests", "vm-templates")
+    for place in (
+        *("flake.nix", "nix", "nixos-modules", "python/blixard"),
+        *("templates", "tests", "vm-templates"),
+    )
     for source in [ROOT / place, *sorted((ROOT / place).rglob("*.nix"))]
     if source.suffix == ".nix"
 ]
@@ -31,7 +39,7 @@ def test_lock_is_whole(directory: Path, tmp_path: Path) -> None:
     """Nothing is left to resolve, so no two hosts can resolve it differently."""
     for name in ("flake.nix", "flake.lock"):
         shutil.copy(directory / name, tmp_path)
-    metadata = json.loads(_run(tmp_path, "flake metadata", "--json", "--no-update-lock-file"))
+    metadata = json.loads(run(tmp_path, "flake metadata", "--json", "--no-update-lock-file"))
     nodes = metadata["locks"]["nodes"]
     assert {"nixpkgs", "microvm"} <= nodes["root"]["inputs"].keys()
     assert all("narHash" in node["locked"] for name, node in nodes.items() if name != "root")
@@ -54,58 +62,34 @@ def test_wrapper_travels_with_the_package() -> None:
     package = ROOT / "python/blixard"
     shipped = {path for pattern in patterns for path in package.glob(pattern)}
     assert shipped >= {package / f"drivers/wrapper/flake.{suffix}" for suffix in ("nix", "lock")}
-
-
-@pytest.fixture(scope="session")
-def instead(inputs: Path) -> list[str]:
-    """Arguments that put local parts in place of the locked inputs."""
-    places = {
-        "nixpkgs": HERE / "nixpkgs",
-        "microvm": inputs / "microvm",
-        "microvm/spectrum": inputs / "microvm/doc",  # only has to exist
-    }
-    overrides = [
-        word
-        for name, place in places.items()
-        for word in ("--override-input", name, f"path:{place}")
-    ]
-    return ["--impure", "--no-write-lock-file", *overrides]
-
-
-@pytest.fixture(scope="session")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the flake is made of, without what lies around in a working tree."""
-    copy = tmp_path_factory.mktemp("checkout")
-    for name in ("flake.nix", "flake.lock", "python/pyproject.toml"):
-        (copy / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, copy / name)
-    for name in ("nix", "nixos-modules", "python/blixard", "vm-templates/minimal"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return copy
+    assert package / "drivers/wrapper/mk-vm.nix" in shipped
 
 
 def test_flake_is_sound(checkout: Path, inputs: Path, instead: list[str]) -> None:
-    _run(checkout, "flake check", "--no-build", *instead, inputs=inputs)
+    run(checkout, "flake check", "--no-build", *instead, inputs=inputs)
 
 
 def test_flake_offers_what_it_promises(checkout: Path, inputs: Path, instead: list[str]) -> None:
     shown: dict[str, Any] = json.loads(
-        _run(checkout, "flake show", "--json", *instead, inputs=inputs)
+        run(checkout, "flake show", "--json", *instead, inputs=inputs)
     )
     for system in ("aarch64-linux", "x86_64-linux"):
         assert shown["packages"][system].keys() == {"blixard", "default"}
         assert shown["apps"][system].keys() == {"default", "demo"}
-        assert shown["checks"][system].keys() == {"package", "unit"}
+        assert shown["checks"][system].keys() == {
+            *("core", "formatting", "generated", "package", "unit"),
+        }
         assert shown["devShells"][system].keys() == {"default"}
         assert system in shown["formatter"]
     assert shown["nixosModules"].keys() == {"blixard", "default"}
     assert shown["overlays"].keys() == {"default"}
+    assert shown["templates"].keys() == {"cluster", "vm", *TEMPLATES}
 
 
 def test_apps_are_programs(checkout: Path, inputs: Path, instead: list[str]) -> None:
     programs = "builtins.mapAttrs (_: app: app.program)"
     arguments = ["--json", "path:.#apps.x86_64-linux", "--apply", programs, *instead]
-    apps = json.loads(_run(checkout, "eval", *arguments, inputs=inputs))
+    apps = json.loads(run(checkout, "eval", *arguments, inputs=inputs))
     assert re.fullmatch(r"/nix/store/\w+-blixard-0\.1\.0/bin/blixard", apps["default"])
     # Evaluated with it: the runner of the guest that it shows.
     assert re.fullmatch(r"/nix/store/\w+-blixard-demo/bin/blixard-demo", apps["demo"])
@@ -140,6 +124,20 @@ def test_minimal_template_is_a_runner(tmp_path: Path, inputs: Path, instead: lis
     assert runner["volumes"] == []
 
 
+def test_web_template_has_its_port(tmp_path: Path, inputs: Path, instead: list[str]) -> None:
+    shutil.copytree(ROOT / "vm-templates/web", tmp_path, dirs_exist_ok=True)
+    runner = _runner(tmp_path, "web", inputs, instead)
+    assert runner["drvPath"].endswith("-microvm-qemu-web.drv")
+    assert [port["guest"]["port"] for port in runner["forwardPorts"]] == [80]
+
+
+def test_stateful_template_has_its_volume(tmp_path: Path, inputs: Path, instead: list[str]) -> None:
+    shutil.copytree(ROOT / "vm-templates/stateful", tmp_path, dirs_exist_ok=True)
+    runner = _runner(tmp_path, "stateful", inputs, instead)
+    assert runner["drvPath"].endswith("-microvm-qemu-stateful.drv")
+    assert [volume["image"] for volume in runner["volumes"]] == ["state.img"]
+
+
 def test_lone_module_becomes_a_runner(tmp_path: Path, inputs: Path, instead: list[str]) -> None:
     shutil.copytree(ROOT / "python/blixard/drivers/wrapper", tmp_path, dirs_exist_ok=True)
     module = '{ microvm.mem = 300; networking.hostName = "web"; }'
@@ -169,20 +167,10 @@ def test_lone_module_with_a_mistake_is_named(
 def _runner(directory: Path, name: str, inputs: Path, instead: list[str]) -> dict[str, Any]:
     """What the driver would build, evaluated, with some of its configuration."""
     facts = (
-        "m: { inherit (m) mem storeOnDisk volumes;"
+        "m: { inherit (m) forwardPorts mem storeOnDisk volumes;"
         " inherit (m.declaredRunner) canShutdown drvPath; }"
     )
     installable = f'path:.#nixosConfigurations."{name}".config.microvm'
     arguments = ["--json", installable, "--apply", facts, *instead]
-    runner: dict[str, Any] = json.loads(_run(directory, "eval", *arguments, inputs=inputs))
+    runner: dict[str, Any] = json.loads(run(directory, "eval", *arguments, inputs=inputs))
     return runner
-
-
-def _run(directory: Path, command: str, *arguments: str, inputs: Path | None = None) -> str:
-    """Run `nix COMMAND` on the flake in `directory`, offline."""
-    environment = {} if inputs is None else {"BLIXARD_NIX_INPUTS": str(inputs)}
-    finished = nix(
-        *("nix", *command.split(), "--offline"), *arguments, cwd=directory, **environment
-    )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout

@@ -76,7 +76,9 @@ def test_service_may_do_no_more_than_it_must(evaluate: Evaluate) -> None:
     assert unit["Service.CapabilityBoundingSet"] == [""]
     assert unit["Service.ProtectSystem"] == ["strict"]
     assert unit["Service.PrivateDevices"] == ["true"]
-    assert unit["Service.SystemCallFilter"] == ["@system-service", "~@privileged @resources"]
+    assert unit["Service.SystemCallFilter"] == [
+        *("@system-service", "~@privileged @resources", "@chown")
+    ]
     assert unit["Service.RestrictAddressFamilies"] == [
         "AF_INET",
         "AF_INET6",

@@ -57,11 +57,13 @@ class UnitFiles:
         directory = self._state / name
         if not directory.exists():
             directory.mkdir()
-            # The guest's user writes here too: microvm.nix has it belong to its group.
-            os.chown(directory, -1, self._state.stat().st_gid)
-            directory.chmod(0o775)
         elif not (directory / _MARK).exists() and any(directory.iterdir()):
             raise BlixardError(f"{directory} belongs to a VM that is not Blixard's")
+        if directory.stat().st_uid == os.geteuid():
+            # The guest's user writes here too: microvm.nix has it belong to its group. This is done
+            # for each start, as an earlier one may have come to an end before it.
+            os.chown(directory, -1, self._state.stat().st_gid)
+            directory.chmod(0o775)
         (directory / _MARK).touch()
         _replace_link(directory / "current", record.runner)
         # microvm-set-booted@ does so too, unless it is still active from a life before.

@@ -9,23 +9,7 @@
     };
   };
 
-  outputs =
-    { nixpkgs, microvm, ... }:
-    {
-      nixosConfigurations.vm = nixpkgs.lib.nixosSystem {
-        modules = [
-          microvm.nixosModules.microvm
-          ./microvm.nix
-          (
-            { lib, ... }:
-            {
-              # What a module on its own cannot go without, and is free to set otherwise.
-              nixpkgs.hostPlatform = lib.mkDefault "x86_64-linux";
-              networking.hostName = lib.mkDefault "vm";
-              system.stateVersion = lib.mkDefault lib.trivial.release;
-            }
-          )
-        ];
-      };
-    };
+  outputs = inputs: {
+    nixosConfigurations.vm = import ./mk-vm.nix inputs { modules = [ ./microvm.nix ]; };
+  };
 }
