@@ -9,6 +9,7 @@
 let
   cfg = config.services.blixard;
 
+  blixard = "${lib.getExe cfg.package} node --config /etc/blixard/blixard.toml";
   configFile = (pkgs.formats.toml { }).generate "blixard.toml" cfg.settings;
 
   # systemd makes and owns only what lies below /var/lib.
@@ -145,7 +146,11 @@ in
 
       serviceConfig = {
         Type = "notify";
-        ExecStart = "${lib.getExe cfg.package} node --config /etc/blixard/blixard.toml";
+        ExecStart = blixard;
+        ExecReload = [
+          "${blixard} --check"
+          "${pkgs.coreutils}/bin/kill -HUP $MAINPID"
+        ];
         WatchdogSec = 30;
         Restart = "always";
         RestartSec = 1;

@@ -45,7 +45,7 @@ def test_a_defect_in_a_driver_ends_the_process(
 
     async def run() -> Any:
         async with asyncio.timeout(20):
-            await daemon.Daemon(_config(tmp_path)).run()
+            await daemon.Daemon(_config(tmp_path), lambda: _config(tmp_path)).run()
 
     with pytest.raises(KeyError, match="web"):
         asyncio.run(run())

@@ -98,6 +98,11 @@ class Agent:
                 self._tend(cluster, units, status.applied_index)
         return self._leadership.step(cluster, status) if status.is_leader else None
 
+    def become(self, me: Self) -> None:
+        """Say something else of this node: the cluster hears it with the next step."""
+        self._me = me
+        self._fresh_index = None
+
     # --- the lease ------------------------------------------------------------------------------
 
     def renew(self) -> None:

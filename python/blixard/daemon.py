@@ -10,7 +10,8 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from typing import Any, Final
@@ -18,7 +19,8 @@ from uuid import uuid4
 
 from blixard import __version__, admission
 from blixard.agent import Agent, Self
-from blixard.config import RUNTIME_DIR, NodeConfig
+from blixard.config import RUNTIME_DIR, Misconfigured, NodeConfig
+from blixard.config.live import taken
 from blixard.drivers import host
 from blixard.drivers.flake_lock import NixLocker
 from blixard.drivers.lives import LifeFile
@@ -70,10 +72,11 @@ MICROVMS: Final = Path("/var/lib/microvms")
 _log = logging.getLogger("blixard")
 
 
-def run(config: NodeConfig) -> int:
-    """Run one node until it is told to stop. Raises `BlixardError` if it cannot go on."""
+def run(config: NodeConfig, reread: Callable[[], NodeConfig]) -> int:
+    """Run one node until it is told to stop. `reread` gives its configuration anew, or raises
+    `Misconfigured`. Raises `BlixardError` if it cannot go on."""
     set_up_logging(config.log_level)
-    asyncio.run(Daemon(config).run())
+    asyncio.run(Daemon(config, reread).run())
     return 0
 
 
@@ -88,8 +91,11 @@ class BestEffortUnits(SystemdUnits):
 class Daemon:
     """One node, from start to stop. To the gRPC services it is the node's way into a cluster."""
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, reread: Callable[[], NodeConfig]) -> None:
         self._config = config
+        self._reread = reread
+        self._not_taken = ""
+        """What of the configuration waits for a restart, or why none of it was taken."""
         self._clock = host.SystemClock()
         self._notifier = ServiceNotifier()
         self._wake = asyncio.Event()
@@ -100,6 +106,7 @@ class Daemon:
         self._via = [address for _, address in config.peers]
         self.founding = config.founding
         self.cluster_id = ""
+        self._agent: Agent | None = None
         self._belongs = asyncio.Event()
         self._leaving = asyncio.Event()
 
@@ -125,9 +132,16 @@ class Daemon:
             if defects:
                 # What a driver was about to do is lost; a new daemon begins from what it sees.
                 raise defects[0] from None
-            _log.info("stopped; VMs of this node go on running")
+            _log.info("%s", self._farewell())
         finally:
             leaving.cancel()
+
+    def _farewell(self) -> str:
+        held = len(self._held()) if self._node.opened else 0
+        if self._agent is None or not held:
+            return "stopped"
+        left_s = self._agent.lease_left_ms / 1000
+        return f"stopped; VMs here: {held}, which run on for {left_s:.1f} s, or until it is back"
 
     async def _leave(self, living: "asyncio.Future[None]") -> None:
         """End the daemon's life when a signal says so, after letting another member lead."""
@@ -177,13 +191,36 @@ class Daemon:
             self._node.open(log)
             await server.serving(belongs=True)
             me = self._self(join_id)
-            agent = Agent(me, log, units, builder, self._lives(), self._clock)
+            agent = self._agent = Agent(me, log, units, builder, self._lives(), self._clock)
+            if self._notifier.enabled:
+                # Elsewhere this signal means that the terminal is gone.
+                reload = partial(self._reload, agent, nix, builder, join_id)
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
             await _together(
                 runner.run(),
                 self._stay_admitted(log, me),
                 self._renewals(agent),
                 self._steps(agent, log),
             )
+
+    def _reload(self, agent: Agent, nix: NixCommand, builder: NixBuilder, join_id: str) -> None:
+        """Take what can change of the configuration, and say what cannot."""
+        self._notifier.reloading()
+        try:
+            self._config, waiting = taken(self._config, self._reread())
+        except Misconfigured as wrong:
+            said = "; ".join(problem.rejected.message for problem in wrong.problems)
+            self._not_taken = f"configuration not taken: {said}"
+            _log.error("%s", self._not_taken)
+        else:
+            set_up_logging(self._config.log_level)
+            nix.configure(self._config.nix.binary, self._config.nix.options)
+            builder.timeout_ms = self._config.nix.build_timeout_s * 1_000
+            agent.become(self._self(join_id))
+            self._not_taken = f"needs a restart: {', '.join(waiting)}" if waiting else ""
+            _log.info("configuration taken%s", f"; {self._not_taken}" if waiting else "")
+        self._notifier.ready()
+        self._wake.set()
 
     # --- what it is wired of --------------------------------------------------------------------
 
@@ -331,14 +368,18 @@ class Daemon:
             return f"not accepted by the cluster: {agent.refusal.message}"
         status, cluster = log.status(), log.cluster()
         leader = f"node-{status.leader_id} leads" if status.leader_id else "no leader"
-        held = [
-            vm
-            for vm in cluster.vms.values()
-            if vm.holder is not None and vm.holder.node_id == status.node_id
-        ]
-        vms = f"{len(held)} of {len(cluster.vms)} VMs here"
+        vms = f"{len(self._held())} of {len(cluster.vms)} VMs here"
         lease = f"lease {agent.lease_left_ms / 1000:.1f} s" if agent.lease_left_ms else "no lease"
-        return f"{status.role}, term {status.term}, {leader}; {lease}; {vms}"
+        said = f"{status.role}, term {status.term}, {leader}; {lease}; {vms}"
+        return f"{said}; {self._not_taken}" if self._not_taken else said
+
+    def _held(self) -> list[str]:
+        """The VMs that the cluster has placed here."""
+        return [
+            name
+            for name, vm in self._node.log.cluster().vms.items()
+            if vm.holder is not None and vm.holder.node_id == self._config.node_id
+        ]
 
     def _told(self, change: Change) -> None:
         """The state has changed: write it down, and let everyone look who waits for it."""

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 from typing import Final
 
 from blixard.machine.changes import Change
@@ -14,12 +15,17 @@ class ServiceNotifier:
     """sd_notify(3), if a service manager listens; otherwise silence."""
 
     def __init__(self) -> None:
-        self._enabled = "NOTIFY_SOCKET" in os.environ
+        self.enabled = "NOTIFY_SOCKET" in os.environ
+        """Whether a service manager started this process."""
         self.watchdog_s = int(os.environ.get("WATCHDOG_USEC", "0")) / 1_000_000
         """The service manager's patience in seconds; 0 if it does not watch."""
 
     def ready(self) -> None:
         self._notify("READY=1")
+
+    def reloading(self) -> None:
+        """Say that the configuration is read anew; `ready` says that it has been."""
+        self._notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         self._notify("STOPPING=1")
@@ -34,7 +40,7 @@ class ServiceNotifier:
             self._notify("WATCHDOG=1")
 
     def _notify(self, message: str) -> None:
-        if self._enabled:
+        if self.enabled:
             from systemd import daemon
 
             daemon.notify(message)

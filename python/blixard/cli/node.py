@@ -60,8 +60,9 @@ if TYPE_CHECKING:
     metavar="auto|guaranteed|best-effort",
     help="guaranteed: refuse to start without a watchdog (auto).",
 )
+@click.option("--check", is_flag=True, help="Say whether the configuration is sound, and end.")
 @click.pass_context
-def node(ctx: click.Context, /, file: str | None, **given: Any) -> None:
+def node(ctx: click.Context, /, file: str | None, check: bool, **given: Any) -> None:
     """Run the daemon of this host. With a verb: look at nodes, and say what became of them.
 
     \b
@@ -70,22 +71,28 @@ def node(ctx: click.Context, /, file: str | None, **given: Any) -> None:
     blixard node --config /etc/blixard/blixard.toml
     """
     if ctx.invoked_subcommand is not None:
-        if file or any(_as_tables(given).values()):
+        if file or check or any(_as_tables(given).values()):
             message = f"{ctx.invoked_subcommand} takes no flags of the daemon"
             raise failure(Code.USAGE, message, fix=f"blixard node {ctx.invoked_subcommand} --help")
         return
     from blixard import config
 
+    def read() -> config.NodeConfig:
+        return config.load(Path(file) if file else None, _as_tables(given))
+
     try:
-        loaded = config.load(Path(file) if file else None, _as_tables(given))
+        loaded = read()
     except config.Misconfigured as wrong:
         failures = [Failure(problem.rejected, facts=problem.facts) for problem in wrong.problems]
         for failed in failures[:-1]:
             tell(failed, ctx.obj)
         raise failures[-1] from wrong
+    if check:
+        emit(f"node-{loaded.node_id}: the configuration is sound")
+        return
     from blixard import daemon
 
-    ctx.exit(daemon.run(loaded))
+    ctx.exit(daemon.run(loaded, read))
 
 
 def _as_tables(given: dict[str, Any]) -> dict[str, dict[str, Any]]:

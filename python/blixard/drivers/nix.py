@@ -113,7 +113,8 @@ class NixBuilder:
         self._volumes = directory / "volumes"
         self._nix = nix
         self._wake = wake
-        self._timeout_ms = timeout_ms
+        self.timeout_ms = timeout_ms
+        """How long a build may take that begins from now on."""
         self._tasks = Tasks()
         self._slots = asyncio.Semaphore(_BUILDS_AT_ONCE)
         self._building: dict[str, _Build] = {}
@@ -188,13 +189,13 @@ class NixBuilder:
                 root = str(self._roots / name)
                 finished = await self._nix.run(
                     ["build", installable, "-L", "--no-update-lock-file", "--out-link", root],
-                    timeout_ms=self._timeout_ms,
+                    timeout_ms=self.timeout_ms,
                     directory=folder,
                     on_output=on_output,
                 )
                 volumes = await _told(asked) if finished.status == 0 else None
         except TimeoutError as late:
-            headline = f"the build was ended after {self._timeout_ms // 1000} s"
+            headline = f"the build was ended after {self.timeout_ms // 1000} s"
             raise _FailedError("build-timeout", headline) from late
         except NixMissingError as missing:
             raise _FailedError("nix-missing", missing.message) from missing
@@ -213,7 +214,7 @@ class NixBuilder:
     @contextlib.asynccontextmanager
     async def _asked(self, vm: str, folder: Path) -> AsyncIterator["asyncio.Task[Volumes]"]:
         """Asks for the volumes beside the build, while the folder is there."""
-        asking = asyncio.create_task(nix_volumes.of(self._nix, vm, folder, self._timeout_ms))
+        asking = asyncio.create_task(nix_volumes.of(self._nix, vm, folder, self.timeout_ms))
         try:
             yield asking
         finally:

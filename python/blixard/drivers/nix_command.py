@@ -52,11 +52,13 @@ class NixCommand:
     """How this host runs Nix. `options` are settings beyond its nix.conf (nix.conf(5))."""
 
     def __init__(self, binary: str = "nix", options: Mapping[str, str] | None = None) -> None:
+        self.configure(binary, options or {})
+
+    def configure(self, binary: str, options: Mapping[str, str]) -> None:
+        """Run it so from the next command on."""
         self._binary = binary
         self._options = [
-            word
-            for key, value in sorted((options or {}).items())
-            for word in ("--option", key, value)
+            word for key, value in sorted(options.items()) for word in ("--option", key, value)
         ]
 
     async def run(

@@ -212,11 +212,11 @@ class SystemdUnits:
         """Shut the gate, look whether anything came through it at the last moment, and tell how the
         VM ended."""
         # Asked later, a unit that ended well knows nothing of it any more.
-        ending = unit.failure or unit.facts.ending
         was_open = await self._shut(name, unit)
+        await self._look_again(name, unit)
+        ending = unit.failure or unit.facts.ending
         if unit.facts.was_killed and not was_open:
             ending = f"{ending}: the lease of its host ended"
-        await self._look_again(name, unit)
         await asyncio.sleep(_JOURNAL_S)
         lines: Iterable[str] = []
         with contextlib.suppress(OSError):  # what cannot be read is not shown
@@ -257,7 +257,8 @@ class SystemdUnits:
             await asyncio.to_thread(self._files.prepare, name, unit.record)
             await self._bus.watch(name)
             result = await self._run(name, unit, run)
-            if result != "done":
+            # "failed": it ran, and ended before the job did; the unit says how.
+            if result not in ("done", "failed"):
                 unit.failure = f"could not be started: the job of systemd ended with '{result}'"
         except (BlixardError, OSError) as error:
             unit.failure = f"could not be started: {error}"
