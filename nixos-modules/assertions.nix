@@ -53,7 +53,7 @@ let
   unknown = lib.concatLists (
     lib.mapAttrsToList (
       table: keys:
-      if known ? ${table} then
+      if known ? ${table} && lib.isAttrs keys then
         map (key: {
           name = "${table}.${key}";
           among = known.${table};
@@ -76,7 +76,7 @@ let
 in
 {
   config = lib.mkIf cfg.enable {
-    # The founder's peers are all the others, if it has any.
+    # The founder's peers are all the others, as a rule.
     warnings = lib.optional (cfg.bootstrap && lib.mod (lib.length cfg.peers) 2 == 1) ''
       services.blixard.peers: ${toString (1 + lib.length cfg.peers)} nodes survive no more losses than ${toString (lib.length cfg.peers)} would. Make their number odd.
     '';
@@ -120,7 +120,7 @@ in
       {
         assertion = unknown == [ ];
         message = ''
-          services.blixard.settings.${(lib.head unknown).name}: the daemon knows no such key. There are
+          services.blixard.settings.${(lib.head unknown).name}: the daemon knows no such key or table. There are
           ${lib.concatStringsSep ", " (lib.head unknown).among}.
         '';
       }

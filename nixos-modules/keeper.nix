@@ -208,7 +208,8 @@ in
         };
       };
 
-      # The last layer: what even this cannot end, a reboot does.
+      # The last layer: what even this cannot end, a reboot does. It is not confined, for nothing that
+      # a confinement needs may keep it from starting.
       blixard-keeper-once = {
         description = "Blixard keeper: it is lost, so every VM ends now";
         unitConfig = {

@@ -191,6 +191,7 @@ in
     );
     misspelt = host (founder // { settings.node.log-level = "debug"; });
     tableless = host (founder // { settings.nodes.log_level = "debug"; });
+    flat = host (founder // { settings.nix = 5; });
     hasty = host (
       founder
       // {
