@@ -143,6 +143,14 @@
               ];
             }).config.systemd.units."blixard.service".unit;
         }
+        // import ./tests/nixos {
+          inherit
+            microvm
+            nixpkgs
+            pkgs
+            self
+            ;
+        }
       );
 
       devShells = forEachSystem (

@@ -20,7 +20,7 @@ ELSEWHERE = {
     "nix flake init --template github:OWNER/blixard#cluster": "tests/nix/test_templates.py",
     "nix flake init --template github:OWNER/blixard#vm": "tests/nix/test_templates.py",
     "nixos-rebuild switch --flake .#host-a": "tests/nix/test_templates.py evaluates that host",
-    "systemctl status blixard": "tests/hosts/test_cluster.py",
+    "systemctl status blixard": "tests/hosts/test_node_control.py",
 }
 """Commands that are run, but not here."""
 

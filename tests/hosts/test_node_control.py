@@ -84,6 +84,7 @@ def test_a_reload_takes_what_can_change(nodes: list[Machine]) -> None:
         return {each["name"]: each["vcpus"] for each in seen}["node-2"] == 7
 
     retry(offers_seven, PATIENCE)
+    assert "VMs here" in node.succeed("systemctl status blixard")
     assert node.get_unit_property("blixard.service", "MainPID") == before
 
 
