@@ -148,7 +148,7 @@ def test_flags_win_over_the_file(file: Path) -> None:
 def test_every_key_has_its_flag_and_every_flag_its_key() -> None:
     flags = {option for parameter in node.params for option in parameter.opts}
     keys = {key.flag for table in config.KEYS.values() for key in table.values()}
-    assert flags - keys == {"--config"}
+    assert flags - keys == {"--check", "--config"}
     assert keys <= flags
 
 

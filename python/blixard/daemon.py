@@ -21,7 +21,7 @@ from blixard import __version__, admission
 from blixard.agent import Agent, Self
 from blixard.config import RUNTIME_DIR, Misconfigured, NodeConfig
 from blixard.config.live import taken
-from blixard.drivers import host
+from blixard.drivers import host, watchdog
 from blixard.drivers.flake_lock import NixLocker
 from blixard.drivers.lives import LifeFile
 from blixard.drivers.nix import NixBuilder
@@ -29,7 +29,6 @@ from blixard.drivers.nix_command import NixCommand
 from blixard.drivers.process import ProcessUnits
 from blixard.drivers.systemd import SystemdUnits
 from blixard.drivers.systemd_files import UnitFiles
-from blixard.errors import BlixardError, Code
 from blixard.machine.changes import Change
 from blixard.model import LEVEL, Capacity
 from blixard.notify import ServiceNotifier, log_change, set_up_logging
@@ -52,18 +51,6 @@ ASK_EVERY_S: Final = 0.02
 """How often a leader that stops asks another member to lead."""
 HAND_OVER_S: Final = 1.0
 """How long a leader that stops may wait for its successor."""
-WATCHDOG_S: Final = 3.0
-"""How long the keeper may take to say that it has a watchdog."""
-_NAME_A_DEVICE: Final = (
-    "look at systemctl status blixard-keeper, and name a device, on NixOS with "
-    'services.blixard.watchdog.device = "/dev/watchdog0" (modprobe softdog makes one of software, '
-    "which dies with the kernel)"
-)
-NO_WATCHDOG: Final = {
-    False: ("the process driver has no watchdog", 'set driver = "systemd" under [node]'),
-    True: ("the keeper of this host has no watchdog", _NAME_A_DEVICE),
-}
-"""Why there is none, and what to do, by whether systemd runs the VMs."""
 DEFECT: Final = "defect in a driver"
 """How drivers tell the loop of a mistake of ours."""
 MICROVMS: Final = Path("/var/lib/microvms")
@@ -174,7 +161,8 @@ class Daemon:
             for driver in (builder, units):
                 await driver.open()
                 closing.push_async_callback(driver.close)
-            await self._require_watchdog(units)
+            if config.watchdog_mode == "guaranteed":
+                await watchdog.required(units, by_systemd=isinstance(units, SystemdUnits))
             closing.push_async_callback(self._reporter.close)
             service = ClusterService(self._node, self, lambda: self._transport, NixLocker(nix))
             server = Server(service, RaftService(self._node))
@@ -242,22 +230,6 @@ class Daemon:
             clock=self._clock,
             boot_id=host.boot_id(),
         )
-
-    async def _require_watchdog(self, units: ProcessUnits | SystemdUnits) -> None:
-        """Return once there is a watchdog, if this node is told to have one. Raises
-        `BlixardError`."""
-        if self._config.watchdog_mode != "guaranteed":
-            return
-        deadline_s = time.monotonic() + WATCHDOG_S
-        while not units.guaranteed:
-            if time.monotonic() > deadline_s:
-                why, remedy = NO_WATCHDOG[isinstance(units, SystemdUnits)]
-                raise BlixardError(
-                    f"mode guaranteed is asked for, but {why}",
-                    remedy=f'{remedy}; or set mode = "auto" under [watchdog]',
-                    code=Code.NO_WATCHDOG,
-                )
-            await asyncio.sleep(ASK_EVERY_S)
 
     def _lives(self) -> LifeFile:
         return LifeFile(self._config.data_dir / "life.json", host.boot_id())
