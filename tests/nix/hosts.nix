@@ -96,6 +96,11 @@ let
     nodeId = 2;
     peers = [ "1:10.0.0.1:7001" ];
   };
+  nixosTests = import ../nixos {
+    inherit microvm nixpkgs;
+    pkgs = nixpkgs.legacyPackages.x86_64-linux;
+    self = blixard;
+  };
   documented = lib.optionAttrSetToDocList (withoutVmUnits { }).options.services.blixard;
 in
 {
@@ -315,6 +320,20 @@ in
         hash = pysyncobj.src.outputHash;
       };
     };
+
+  nixosTests = lib.mapAttrs (_: test: {
+    script = builtins.unsafeDiscardStringContext test.config.testScriptString;
+    nodes = lib.attrNames test.nodes;
+  }) nixosTests;
+
+  # The nodes of one test, as they are in all others.
+  nodes = lib.mapAttrs (_: node: {
+    inherit (node.services.blixard) settings;
+    address = node.networking.primaryIPAddress;
+    ports = node.networking.firewall.allowedTCPPorts;
+    paths = map toString node.virtualisation.additionalPaths;
+    complaints = map (each: each.message) (lib.filter (each: !each.assertion) node.assertions);
+  }) nixosTests.failover.nodes;
 
   options = map (
     option:

@@ -5,6 +5,13 @@ inputs:
 
 let
   lib = import (inputs + "/lib/lib");
+  nixos = import (inputs + "/nixos/nixos/lib") { inherit lib; };
+
+  # The real one asks more of Nix than 2.8 knows.
+  fileset = {
+    toSource = { root, ... }: root;
+    unions = lib.id;
+  };
 
   formats = lib.genAttrs [ "ini" "json" "keyValue" "toml" "yaml" ] (
     _: _: {
@@ -40,6 +47,13 @@ let
     ] empty
     // {
       inherit formats;
+      OVMF.override = _: {
+        fd = empty "OVMF" // {
+          firmware = "/firmware";
+          variables = "/variables";
+          systemManagementModeRequired = false;
+        };
+      };
       erofs-utils = empty "erofs-utils" // {
         overrideAttrs = _: final.erofs-utils;
       };
@@ -111,18 +125,22 @@ let
         }
       );
 
+  gaps = {
+    options.systemd.tpm2.enable = lib.mkEnableOption "TPM2";
+    options.boot.initrd.systemd.tpm2.enable = lib.mkEnableOption "TPM2";
+    config = {
+      boot.enableContainers = false;
+      documentation.enable = false;
+      security.wrappers = lib.mkForce { };
+      system.disableInstallerTools = true;
+    };
+  };
+
   module =
     { config, ... }:
     {
-      options.systemd.tpm2.enable = lib.mkEnableOption "TPM2";
-      options.boot.initrd.systemd.tpm2.enable = lib.mkEnableOption "TPM2";
-      config = {
-        nixpkgs.pkgs = legacyPackages.${config.nixpkgs.hostPlatform.system};
-        boot.enableContainers = false;
-        documentation.enable = false;
-        security.wrappers = lib.mkForce { };
-        system.disableInstallerTools = true;
-      };
+      imports = [ gaps ];
+      nixpkgs.pkgs = legacyPackages.${config.nixpkgs.hostPlatform.system};
     };
 
   legacyPackages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (
@@ -135,19 +153,29 @@ let
             inherit system overlays;
             config = { };
           };
-        in
-        pkgs
-        // {
-          inherit lib;
-          _type = "pkgs";
-          appendOverlays = more: extend (overlays ++ more);
-          __splicedPackages = extend overlays;
-          stdenv = pkgs.stdenv // {
-            hostPlatform = lib.systems.elaborate system // {
-              linux-kernel.target = "bzImage";
+          whole = pkgs // {
+            inherit lib;
+            _type = "pkgs";
+            appendOverlays = more: extend (overlays ++ more);
+            __splicedPackages = whole;
+            buildPackages = whole;
+            callPackage = lib.callPackageWith (whole // { lib = lib // { inherit fileset; }; });
+            stdenv = pkgs.stdenv // {
+              hostPlatform = lib.systems.elaborate system // {
+                linux-kernel.target = "bzImage";
+              };
             };
+            testers.runNixOSTest =
+              test:
+              nixos.runTest {
+                imports = [ test ];
+                hostPkgs = whole;
+                node.pkgs = whole;
+                extraBaseModules = gaps;
+              };
           };
-        };
+        in
+        whole;
     in
     extend [ packages ]
   );
