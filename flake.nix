@@ -45,7 +45,7 @@
         vm = template ./templates/vm "A microVM";
         minimal = template ./vm-templates/minimal "The smallest guest";
         web = template ./vm-templates/web "A web server, with a port and a check of its health";
-        stateful = template ./vm-templates/stateful "A database, with a volume on its host";
+        stateful = template ./vm-templates/stateful "A store of keys and values, with a volume on its host";
       };
 
       overlays.default = final: _: { blixard = final.callPackage ./nix/package.nix { }; };

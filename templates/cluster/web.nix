@@ -1,6 +1,8 @@
 # An ordinary NixOS configuration, and beside it what the virtual machine is made of: see the options
 # of microvm.nix.
 {
+  system.stateVersion = "26.05";
+
   microvm = {
     hypervisor = "qemu";
     vcpu = 1;
@@ -15,8 +17,25 @@
         mountPoint = "/nix/.ro-store";
       }
     ];
+
+    # Port 8080 of the host that runs it leads to the guest.
+    interfaces = [
+      {
+        type = "user";
+        id = "web";
+        mac = "02:00:00:00:00:01";
+      }
+    ];
+    forwardPorts = [
+      {
+        from = "host";
+        host.port = 8080;
+        guest.port = 80;
+      }
+    ];
   };
 
+  networking.firewall.allowedTCPPorts = [ 80 ];
   users.mutableUsers = false;
   users.allowNoPasswordLogin = true;
 

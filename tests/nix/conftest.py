@@ -49,7 +49,7 @@ def nix(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.Com
         capture_output=True,
         text=True,
         cwd=cwd,
-        timeout=120,
+        timeout=300,
         env={**os.environ, "NIX_CONFIG": NIX_CONFIG, **environment},
     )
 
@@ -134,10 +134,10 @@ def instead(inputs: Path) -> list[str]:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the flake is made of, without what lies around in a working tree."""
     copy = tmp_path_factory.mktemp("checkout")
-    (copy / "tests").mkdir()
     for name in ("flake.nix", "flake.lock", "python/pyproject.toml"):
         (copy / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, copy / name)
-    for name in ("nix", "nixos-modules", "proto", "python/blixard", "templates", "vm-templates"):
+    folders = ("nix", "nixos-modules", "proto", "python/blixard", "templates", "vm-templates")
+    for name in (*folders, "tests/nixos"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     return copy

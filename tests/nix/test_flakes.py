@@ -12,6 +12,7 @@ import pytest
 from nix.conftest import ROOT, Evaluate, nix, run
 
 TEMPLATES = ("minimal", "stateful", "web")
+NIXOS_TESTS = {path.stem for path in (ROOT / "tests/nixos").glob("*.py")} - {"words"}
 LOCKED = [
     ROOT,
     *(ROOT / "vm-templates" / name for name in TEMPLATES),
@@ -78,6 +79,7 @@ def test_flake_offers_what_it_promises(checkout: Path, inputs: Path, instead: li
         assert shown["apps"][system].keys() == {"default", "demo"}
         assert shown["checks"][system].keys() == {
             *("core", "formatting", "generated", "package", "unit"),
+            *NIXOS_TESTS,
         }
         assert shown["devShells"][system].keys() == {"default"}
         assert system in shown["formatter"]

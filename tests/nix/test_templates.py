@@ -4,9 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from nix.conftest import run
 
 HOSTS = ("host-a", "host-b", "host-c")
+
+
+WITHOUT_DISKS = ("'fileSystems' option does not specify your root", "boot.loader.grub.devices")
 
 
 def begun(folder: Path, template: str, checkout: Path, instead: list[str]) -> list[str]:
@@ -24,6 +29,14 @@ def test_a_vm_begins_with_a_runner(
     runner = "path:.#nixosConfigurations.web.config.microvm.declaredRunner.drvPath"
     answer = json.loads(run(tmp_path, "eval", "--json", runner, *arguments, inputs=inputs))
     assert answer.endswith("-microvm-qemu-web.drv")
+
+
+@pytest.mark.parametrize("name", ["minimal", "stateful", "web"])
+def test_a_guest_begins_as_in_vm_templates(tmp_path: Path, checkout: Path, name: str) -> None:
+    run(tmp_path, "flake init", "--template", f"path:{checkout}#{name}")
+    ours = checkout / "vm-templates" / name
+    for file in ours.iterdir():
+        assert (tmp_path / file.name).read_text() == file.read_text()
 
 
 def test_a_cluster_begins_with_three_nodes_and_a_vm(
@@ -53,4 +66,7 @@ def test_a_cluster_begins_with_three_nodes_and_a_vm(
         assert node["peers"] == [f"{n}:10.0.0.{n}:7001" for n in (1, 2, 3) if n != number]
         assert host["declared"] == hosts["host-a"]["declared"]
         assert host["declared"]["web"]["source"].endswith("-microvm-qemu-web")
-        assert not [message for message in host["missed"] if "blixard" in message]
+        assert [words for words in WITHOUT_DISKS if words in "".join(host["missed"])] == [
+            *WITHOUT_DISKS
+        ]
+        assert len(host["missed"]) == len(WITHOUT_DISKS)

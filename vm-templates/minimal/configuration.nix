@@ -1,6 +1,6 @@
 # A NixOS guest that nobody logs in to. Try it on a cluster, then make it yours:
 #
-#     blixard vm create --name hello --config ./vm-templates/minimal#minimal --wait
+#     blixard vm create --name hello --config .#minimal --wait
 #     journalctl --unit microvm@hello --follow      # on the host that runs it
 { lib, ... }:
 

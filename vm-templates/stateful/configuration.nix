@@ -1,6 +1,6 @@
-# A database whose data outlive the guest, on one host.
+# A store of keys and values whose data outlive the guest, on one host.
 #
-#     blixard vm create --name db --config ./vm-templates/stateful#stateful --memory 512 --wait
+#     blixard vm create --name db --config .#stateful --memory 512 --wait
 #
 # What that means when its host is lost: the volume is a file of that host, in
 # /var/lib/microvms/NAME, and nobody copies it. With `--failover auto`, the default, the VM waits for

@@ -1,5 +1,5 @@
 {
-  description = "A database for Blixard, with a volume that stays on its host";
+  description = "A store of keys and values for Blixard, with a volume that stays on its host";
 
   inputs = {
     nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";

@@ -1,8 +1,10 @@
 # A web server that ends itself when it no longer answers: Blixard starts a guest that has ended
 # anew, and on another host if it ends too often.
 #
-#     blixard vm create --name web --config ./vm-templates/web#web --memory 512 --wait
+#     blixard vm create --name web --config .#web --memory 512 --wait
 #     curl http://HOST:8080/        # HOST: the node that `blixard vm status web` names
+#
+# A host with a firewall opens that port: networking.firewall.allowedTCPPorts = [ 8080 ].
 { lib, pkgs, ... }:
 
 {
@@ -55,10 +57,12 @@
 
   systemd.services.health = {
     description = "Whether nginx answers";
+    after = [ "nginx.service" ];
     startAt = "*:*:0/10";
     path = [ pkgs.curl ];
     script = "curl --silent --fail --max-time 5 --retry 3 --retry-all-errors localhost/health";
     serviceConfig.Type = "oneshot";
     unitConfig.FailureAction = "poweroff-force";
   };
+  systemd.timers.health.timerConfig.AccuracySec = "1s";
 }
