@@ -54,6 +54,8 @@ with subtest("started again, it boots anew"):
 
 with subtest("where it may not be restarted, its guest's death is told with its last words"):
     node1.succeed("blixard vm set web --restart-limit 0")
+    # By then the guest says nothing else.
+    beats(nodes, "web", 2)
     host.succeed("pkill -KILL qemu-system")
     failed = 'blixard vm status web -o json | grep -E \'"state": *"failed"\''
     node1.wait_until_succeeds(failed, timeout=PATIENCE)

@@ -3,6 +3,10 @@
 # GUEST is what a VM is made of. On its console it prints `NAME: heartbeat N`, N from 1 on, and
 # `NAME: powers off` when it is shut down and not killed.
 import json
+from typing import TypeVar
+
+Host = TypeVar("Host")
+"""A machine. What its class is called depends on the driver."""
 
 PATIENCE = 300
 """Seconds that anything may take on a busy machine, an emulated guest's boot included."""
@@ -53,7 +57,7 @@ def create(node, name, flags="--wait"):
     node.succeed(f"blixard vm create {name} --config {GUEST} --failover always {flags}")
 
 
-def hosts_of(nodes, name):
+def hosts_of(nodes: list[Host], name: str) -> list[Host]:
     """The one machine that holds a VM, or none; the first of `nodes` is asked."""
     holder = ask(nodes[0], f"vm status {name}")["node"]
     return [node for node in nodes if node_name(node) == holder]
