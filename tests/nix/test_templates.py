@@ -11,7 +11,7 @@ from nix.conftest import run
 HOSTS = ("host-a", "host-b", "host-c")
 
 
-WITHOUT_DISKS = ("'fileSystems' option does not specify your root", "boot.loader.grub.devices")
+WITHOUT_DISKS = ("fileSystems", "boot.loader.grub.devices")
 
 
 def begun(folder: Path, template: str, checkout: Path, instead: list[str]) -> list[str]:
