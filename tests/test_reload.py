@@ -40,11 +40,11 @@ def test_what_can_change_is_taken_and_the_rest_is_named() -> None:
 class Node:
     """A daemon, the file that it reads, and what it tells the service manager."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, more: str = "") -> None:
         self.file = directory / "blixard.toml"
         self.address = f"127.0.0.1:{free_port()}"
         self._directory = directory
-        self.write()
+        self.write(more)
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notices.bind(str(directory / "notify"))
         self._notices.settimeout(20)
@@ -68,8 +68,11 @@ class Node:
             if all(word in notice for word in words):
                 return notice
 
-    def reload(self) -> None:
+    def hang_up(self) -> None:
         self._process.send_signal(signal.SIGHUP)
+
+    def reload(self) -> None:
+        self.hang_up()
         assert "MONOTONIC_USEC=" in self.until("RELOADING=1")
         self.until("READY=1")
 
@@ -93,10 +96,12 @@ class Node:
             assert time.monotonic() < deadline_s
             self.until("STATUS=")
 
-    def end(self) -> None:
+    def end(self) -> int:
+        """End it, and return its exit status."""
         self._process.terminate()
-        self._process.wait(timeout=20)
+        status = self._process.wait(timeout=20)
         self._notices.close()
+        return status
 
 
 @pytest.fixture
@@ -145,6 +150,18 @@ def test_a_file_with_a_mistake_changes_nothing(node: Node, text: str, why: str) 
     node.reload()
     assert "not taken" not in node.until("STATUS=leader")
     node.offers(5)
+
+
+def test_a_node_that_waits_to_join_lives_on_and_reads_it_later(tmp_path: Path) -> None:
+    node = Node(tmp_path, "bootstrap = false\n")
+    try:
+        node.until("STATUS=waits to join")
+        node.write("bootstrap = false\n[capacity]\nvcpus = 3\n")
+        node.hang_up()
+        for _ in range(3):
+            node.until("STATUS=waits to join")
+    finally:
+        assert node.end() == 0
 
 
 def test_a_configuration_can_be_checked_beforehand(tmp_path: Path) -> None:

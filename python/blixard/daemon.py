@@ -11,7 +11,6 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Coroutine
-from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from typing import Any, Final
@@ -93,6 +92,8 @@ class Daemon:
         self._via = [address for _, address in config.peers]
         self.founding = config.founding
         self.cluster_id = ""
+        self._changed = asyncio.Event()
+        """That the configuration is to be read anew."""
         self._agent: Agent | None = None
         self._belongs = asyncio.Event()
         self._leaving = asyncio.Event()
@@ -112,6 +113,9 @@ class Daemon:
         loop.set_exception_handler(failed)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._leaving.set)
+        if self._notifier.enabled:
+            # Elsewhere this signal means that the terminal is gone.
+            loop.add_signal_handler(signal.SIGHUP, self._changed.set)
         leaving = asyncio.ensure_future(self._leave(living))
         try:
             await living
@@ -180,16 +184,23 @@ class Daemon:
             await server.serving(belongs=True)
             me = self._self(join_id)
             agent = self._agent = Agent(me, log, units, builder, self._lives(), self._clock)
-            if self._notifier.enabled:
-                # Elsewhere this signal means that the terminal is gone.
-                reload = partial(self._reload, agent, nix, builder, join_id)
-                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
             await _together(
                 runner.run(),
                 self._stay_admitted(log, me),
                 self._renewals(agent),
                 self._steps(agent, log),
+                self._reloads(agent, nix, builder, join_id),
             )
+
+    async def _reloads(
+        self, agent: Agent, nix: NixCommand, builder: NixBuilder, join_id: str
+    ) -> None:
+        """Read the configuration anew whenever a signal has said so, also before this node was in
+        its cluster."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            self._reload(agent, nix, builder, join_id)
 
     def _reload(self, agent: Agent, nix: NixCommand, builder: NixBuilder, join_id: str) -> None:
         """Take what can change of the configuration, and say what cannot."""
