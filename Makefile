@@ -72,7 +72,7 @@ demo: venv guest ## three nodes on this machine, and a microVM that survives
 	@.venv/bin/blixard demo
 
 # These only compute, so they share the cores; the others measure times, or fill the machine.
-COMPUTING := tests/core tests/sim
+COMPUTING := tests/core tests/nix tests/sim
 
 test: lint guest host-packages ## every check and test, systemd hosts included
 	@$(PYTHON) -m pytest --numprocesses auto $(COMPUTING)
