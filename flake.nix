@@ -108,7 +108,8 @@
                 cp -r ${./tests} tests
                 chmod -R u+w tests
                 ln -s ${./python} python
-                PYTHONPATH=python python -m pytest -p no:cacheprovider tests/core | tee $out
+                PYTHONPATH=python python -m pytest -p no:cacheprovider tests/core
+                touch $out
               '';
 
           # What is committed is what the pinned generator makes of proto/.
@@ -123,7 +124,8 @@
               '';
 
           formatting = pkgs.runCommand "blixard-formatting" { nativeBuildInputs = [ pkgs.nixfmt ]; } ''
-            find ${./.} -name '*.nix' -exec nixfmt --check {} + | tee $out
+            find ${./.} -name '*.nix' -exec nixfmt --check {} +
+            touch $out
           '';
 
           # The unit of a node inside the whole of NixOS.
@@ -143,14 +145,7 @@
               ];
             }).config.systemd.units."blixard.service".unit;
         }
-        // import ./tests/nixos {
-          inherit
-            microvm
-            nixpkgs
-            pkgs
-            self
-            ;
-        }
+        // import ./tests/nixos { inherit lib pkgs self; }
       );
 
       devShells = forEachSystem (

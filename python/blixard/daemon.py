@@ -132,7 +132,7 @@ class Daemon:
         if self._agent is None or not held:
             return "stopped"
         left_s = self._agent.lease_left_ms / 1000
-        return f"stopped; VMs here: {held}, which run on for {left_s:.1f} s, or until it is back"
+        return f"stopped; VMs here: {held}; they run on for {left_s:.1f} s, unless it is back"
 
     async def _leave(self, living: "asyncio.Future[None]") -> None:
         """End the daemon's life when a signal says so, after letting another member lead."""

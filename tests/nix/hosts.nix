@@ -97,7 +97,7 @@ let
     peers = [ "1:10.0.0.1:7001" ];
   };
   nixosTests = import ../nixos {
-    inherit microvm nixpkgs;
+    inherit lib;
     pkgs = nixpkgs.legacyPackages.x86_64-linux;
     self = blixard;
   };

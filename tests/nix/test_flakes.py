@@ -88,9 +88,10 @@ def test_flake_offers_what_it_promises(checkout: Path, inputs: Path, instead: li
     assert shown["templates"].keys() == {"cluster", "vm", *TEMPLATES}
 
 
-def test_apps_are_programs(checkout: Path, inputs: Path, instead: list[str]) -> None:
+@pytest.mark.parametrize("system", ["aarch64-linux", "x86_64-linux"])
+def test_apps_are_programs(checkout: Path, inputs: Path, instead: list[str], system: str) -> None:
     programs = "builtins.mapAttrs (_: app: app.program)"
-    arguments = ["--json", "path:.#apps.x86_64-linux", "--apply", programs, *instead]
+    arguments = ["--json", f"path:.#apps.{system}", "--apply", programs, *instead]
     apps = json.loads(run(checkout, "eval", *arguments, inputs=inputs))
     assert re.fullmatch(r"/nix/store/\w+-blixard-0\.1\.0/bin/blixard", apps["default"])
     # Evaluated with it: the runner of the guest that it shows.

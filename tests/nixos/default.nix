@@ -3,23 +3,19 @@
 #
 # Discovery over Tailscale, tested with headscale, joins them when Blixard has it; so does draining.
 {
-  microvm,
-  nixpkgs,
+  lib,
   pkgs,
   self,
 }:
 
 let
-  inherit (nixpkgs) lib;
-
   # The nodes have no network to build from: their guest is built before, and lies in their stores.
   guest =
-    (lib.nixosSystem {
+    (self.lib.mkVm {
+      inherit (pkgs.stdenv.hostPlatform) system;
       modules = [
-        microvm.nixosModules.microvm
         ../../vm-templates/minimal/configuration.nix
         {
-          nixpkgs.hostPlatform = pkgs.stdenv.hostPlatform.system;
           # Any host can emulate this one; the hosts are guests themselves.
           microvm.cpu = "max";
           # Says that it was not killed.

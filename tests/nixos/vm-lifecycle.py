@@ -34,6 +34,7 @@ with subtest("it outlives its daemon, which finds it again"):
         )
         host.wait_for_unit("blixard.service", timeout=PATIENCE)
         lives_on(nodes, host, "web", before)
+    host.succeed("journalctl --unit blixard | grep -F 'stopped; VMs here: 1; they run on for '")
 
 with subtest("it outlives the death of every daemon at once"):
     before = life(host, "web")

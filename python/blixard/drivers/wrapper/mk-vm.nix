@@ -12,7 +12,8 @@ nixpkgs.lib.nixosSystem {
       { lib, ... }:
       {
         # What a module on its own cannot go without, and is free to set otherwise.
-        nixpkgs.hostPlatform = lib.mkDefault system;
+        # The platform is stronger than what a template falls back to.
+        nixpkgs.hostPlatform = lib.mkOverride 900 system;
         networking.hostName = lib.mkDefault name;
         system.stateVersion = lib.mkDefault lib.trivial.release;
       }
