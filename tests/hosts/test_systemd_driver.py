@@ -157,6 +157,26 @@ def test_how_it_ended_is_told_in_words(console: Console, script: str, detail: st
     console.machine.wait_until_fails("systemctl is-failed microvm@web.service", PATIENCE)
 
 
+def test_how_it_ended_is_known_after_its_unit_is_unloaded(console: Console) -> None:
+    machine = console.machine
+    runner = console.runner("brief", "echo up; while [ ! -e stop ]; do sleep 0.1; done; exit 4")
+    console.order("start", "brief", 3, 7, runner)
+    console.reaches("brief", "active")
+    # While the keeper is slow to shut the gate, the driver waits to look at the unit once more.
+    machine.succeed("systemctl kill --kill-whom=main --signal=STOP blixard-keeper")
+    try:
+        machine.succeed("touch /var/lib/microvms/brief/stop")
+        machine.wait_until_succeeds("systemctl is-failed microvm@brief", PATIENCE)
+        machine.succeed("systemctl stop microvm@brief", "systemctl reset-failed microvm@brief")
+        machine.wait_until_fails(
+            "systemctl list-units --all --plain --no-legend microvm@brief.service | grep .",
+            PATIENCE,
+        )
+    finally:
+        machine.succeed("systemctl kill --kill-whom=main --signal=CONT blixard-keeper")
+    assert console.reaches("brief", "exited")["detail"] == "exited with status 4\nup"
+
+
 def test_what_does_not_obey_is_terminated_and_then_killed(console: Console) -> None:
     console.order("start", "web", 3, 7, console.runner("stubborn", STUBBORN, "sleep 60"))
     console.reaches("web", "active")

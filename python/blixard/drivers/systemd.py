@@ -47,6 +47,8 @@ class _Unit:
     failure: str = ""
     """Why it could not be started."""
     invocation: str = ""
+    ended: UnitFacts = field(default_factory=UnitFacts)
+    """What was last known that says how it ended."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while nothing of it is left."""
     detail: str | None = None
@@ -194,12 +196,14 @@ class SystemdUnits:
             return
         unit.facts = facts
         unit.invocation = facts.invocation or unit.invocation
+        if facts.tells_an_ending:
+            unit.ended = facts
         self._look(vm, unit)
 
     def _look(self, name: str, unit: _Unit) -> None:
         """Note whether anything of a VM is left, and if not, make sure of it."""
         if unit.facts.state is UnitState.ACTIVE:
-            unit.failure = ""
+            unit.failure, unit.ended = "", UnitFacts()
         if unit.facts.state is not UnitState.EXITED or unit.is_starting:
             unit.gone.clear()
             unit.detail = None
@@ -211,11 +215,10 @@ class SystemdUnits:
     async def _end(self, name: str, unit: _Unit) -> None:
         """Shut the gate, look whether anything came through it at the last moment, and tell how the
         VM ended."""
-        # Asked later, a unit that ended well knows nothing of it any more.
         was_open = await self._shut(name, unit)
         await self._look_again(name, unit)
-        ending = unit.failure or unit.facts.ending
-        if unit.facts.was_killed and not was_open:
+        ending = unit.failure or unit.ended.ending
+        if unit.ended.was_killed and not was_open:
             ending = f"{ending}: the lease of its host ended"
         await asyncio.sleep(_JOURNAL_S)
         lines: Iterable[str] = []

@@ -94,6 +94,11 @@ class UnitFacts:
         return (self.main_code, self.main_status) == (_CLD_KILLED, signal.SIGKILL)
 
     @property
+    def tells_an_ending(self) -> bool:
+        """A unit that was unloaded knows nothing any more, and may be asked too late."""
+        return self.main_code != 0 or self.result != "success" or not self.condition_met
+
+    @property
     def ending(self) -> str:
         """How a unit that has exited ended, in words."""
         match self.main_code:
