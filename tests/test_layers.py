@@ -56,7 +56,7 @@ class Room:
     """No `await` either: nothing in it waits."""
 
 
-NOUNS = names("commands errors lease model")
+NOUNS = names("commands errors lease model policy source")
 LAW = NOUNS | {"machine"}
 SEAM = LAW | {"codec", "ports"}
 WILL = names("agent errands leadership")
@@ -66,6 +66,8 @@ ROOMS = {
     # ring 0: nouns
     "errors": Room(NOUNS, standard=PURE, pure=True),
     "model": Room(NOUNS, standard=PURE, pure=True),
+    "source": Room(NOUNS, standard=PURE, pure=True),
+    "policy": Room(NOUNS, standard=PURE, pure=True),
     "commands": Room(NOUNS, standard=PURE, pure=True),
     "lease": Room(NOUNS, standard=PURE, pure=True),
     # ring 1: law

@@ -23,26 +23,46 @@ from blixard.commands import (
     Command,
     CreateVm,
     Entry,
+    PlaceVm,
     RegisterNode,
     ReportVm,
 )
 from blixard.model import (
+    Capacity,
     Cluster,
     Node,
     Outcome,
     Remembered,
-    Source,
     Vm,
+    VmSpec,
 )
+from blixard.policy import Policy
+from blixard.source import Source
 
 VERSION: Final = 1
 
 ADDED: Final[Mapping[type, tuple[str, ...]]] = {
     CreateVm: ("policy",),
+    Entry: ("by",),
+    PlaceVm: ("why",),
     ReportVm: ("volumes", "ran_ms"),
     AddNode: ("level",),
-    RegisterNode: ("level", "lease_ms", "guaranteed", "kept"),
-    CheckIn: ("level", "lease_ms", "guaranteed"),
+    RegisterNode: ("level", "lease_ms", "guaranteed", "labels", "kept"),
+    CheckIn: ("level", "lease_ms", "guaranteed", "labels"),
+    Policy: (
+        "priority",
+        "strategy",
+        "group",
+        "require",
+        "prefer",
+        "near",
+        "prefer_near",
+        "apart",
+        "prefer_apart",
+        "check",
+    ),
+    VmSpec: ("disk_mib",),
+    Capacity: ("disk_mib",),
     Vm: (
         "policy",
         "keeps",
@@ -53,8 +73,11 @@ ADDED: Final[Mapping[type, tuple[str, ...]]] = {
         "declared",
         "spec_index",
         "has_left",
+        "health",
+        "move",
+        "decision",
     ),
-    Node: ("level", "lease_ms", "seq", "is_down", "guaranteed"),
+    Node: ("level", "lease_ms", "seq", "is_down", "guaranteed", "labels", "drain"),
     Remembered: ("asked",),
     Cluster: ("level", "attested_index"),
 }

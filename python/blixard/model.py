@@ -11,15 +11,8 @@ from enum import StrEnum
 from typing import Final
 
 from blixard.errors import Code
-
-MAX_SOURCE_BYTES: Final = 256 * 1024
-"""The largest packed source that may travel through the log, in bytes."""
-
-MAX_SOURCE_FILES: Final = 4096
-"""How many files and folders a packed source may hold."""
-
-MAX_UNPACKED_BYTES: Final = 16 * 1024 * 1024
-"""What a packed source may grow to when it is unpacked."""
+from blixard.policy import Failover, Policy
+from blixard.source import Source
 
 LEVEL: Final = 1
 """The cluster level that this release supports.
@@ -44,73 +37,14 @@ DEFAULT_GRACE_MS: Final = 30_000
 
 
 @dataclass(frozen=True, slots=True)
-class FlakeSource:
-    """A flake output pinned when the VM was created, so that every host builds the same thing."""
-
-    url: str
-    """The locked flake reference, with its revision."""
-    attribute: str
-    """The name under `nixosConfigurations`."""
-    nar_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class PackedSource:
-    """A file or folder that travelled with the command; its bytes are in `Cluster.sources`."""
-
-    digest: str
-    """SHA-256 of the archive, in hex."""
-    attribute: str
-
-
-@dataclass(frozen=True, slots=True)
-class StoreSource:
-    """A finished runner that already lies in the Nix store."""
-
-    path: str
-
-
-Source = FlakeSource | PackedSource | StoreSource
-
-
-@dataclass(frozen=True, slots=True)
 class VmSpec:
     """What the operator asked for."""
 
     source: Source
     vcpus: int
     memory_mib: int
-
-
-class OnQuorumLoss(StrEnum):
-    """What becomes of a VM whose host cannot reach a majority of the cluster."""
-
-    STOP = "stop"
-    """It ends with the lease of its host, and starts on another."""
-    KEEP = "keep"
-    """It goes on; so it never starts on another host unless a person confirms that its own is
-    down."""
-
-
-class Failover(StrEnum):
-    """Whether another host may start a VM whose host is lost."""
-
-    AUTO = "auto"
-    """If it has no volumes. Where that is not known, it may have some."""
-    ALWAYS = "always"
-    """Even if its volumes stay behind."""
-    NEVER = "never"
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How the cluster treats a VM when something fails. It may be changed at any time."""
-
-    on_quorum_loss: OnQuorumLoss = OnQuorumLoss.STOP
-    """A change holds from the next placement on."""
-    failover: Failover = Failover.AUTO
-    restart_limit: int = 5
-    """After so many restarts in a row it is FAILED, until an operator starts it."""
+    disk_mib: int = 0
+    """Set aside on its host's disk; 0 if nothing is."""
 
 
 class Wanted(StrEnum):
@@ -202,6 +136,37 @@ class Declaration:
     """When it became so."""
 
 
+class HealthState(StrEnum):
+    STARTING = "starting"
+    """It has not passed its check since it was started, and may take its time."""
+    OK = "ok"
+    FAILING = "failing"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What its host has found out about a guest by its check."""
+
+    state: HealthState
+    text: str
+    """What the last check said."""
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """That a VM is to go on on another node. It builds there first; then its holder gives it up."""
+
+    to: int
+    by: str
+    """Who asked for it."""
+    since_ms: int
+    release: Release
+    """How it is stopped once the other node is ready."""
+    failed: str = ""
+    """Why it came to nothing; the VM stays where it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Vm:
     """One virtual machine, as the cluster remembers it."""
@@ -237,6 +202,12 @@ class Vm:
     """When `spec` became what it is; 0 if it has been so since the VM was created."""
     has_left: bool = False
     """Whether a runner of an earlier `spec` has run on `last_node`."""
+    health: Health | None = None
+    """None if nothing checks it, or nothing runs."""
+    move: Move | None = None
+    """None if it is not on its way to another node."""
+    decision: str = ""
+    """Why it was placed where it was placed last: the choice, then a line for every other node."""
 
     @property
     def build(self) -> int:
@@ -278,6 +249,19 @@ class Capacity:
 
     vcpus: int
     memory_mib: int
+    disk_mib: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """That a node takes no VMs, and those it holds are moved away."""
+
+    by: str
+    """Who asked for it."""
+    reason: str
+    since_ms: int
+    until_restart: bool = False
+    """It ends with the present life of the node: its host is shut down, and may come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +293,9 @@ class Node:
     """Its incarnation is over, and no other has begun."""
     guaranteed: bool = False
     """Whether a watchdog resets it if it cannot end its VMs in time."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What its operator says of it, and what it found itself; always with `node`, its name."""
+    drain: Drain | None = None
 
     @property
     def name(self) -> str:

@@ -15,12 +15,11 @@ from blixard.commands import (
 )
 from blixard.model import (
     Cluster,
-    FlakeSource,
     Outcome,
     Reason,
     RequestId,
-    Source,
 )
+from blixard.source import FlakeSource, Source
 
 
 class Clock(Protocol):

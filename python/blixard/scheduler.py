@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from blixard.machine.placements import free_capacity
+from blixard.machine.rules import free_capacity
 from blixard.model import Cluster, Membership, Node, Readiness, Standby, Vm
 
 

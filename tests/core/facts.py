@@ -13,11 +13,11 @@ from blixard.model import (
     Node,
     Reason,
     State,
-    StoreSource,
     Vm,
     VmSpec,
     Wanted,
 )
+from blixard.source import StoreSource
 from core.strategies import CONTENTS, packed
 
 STORE = StoreSource("/nix/store/0-vm")

@@ -1,7 +1,11 @@
 """Logs that begin with the same few words: a small VM, and nodes that join and register."""
 
 from blixard.commands import AddNode, Command, Entry, RegisterNode
-from blixard.model import Capacity, StoreSource, VmSpec
+from blixard.model import (
+    Capacity,
+    VmSpec,
+)
+from blixard.source import StoreSource
 from core.law import Law
 
 SMALL = VmSpec(StoreSource("/nix/store/0-vm"), 2, 1024)

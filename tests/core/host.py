@@ -5,8 +5,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from blixard.agent import Agent, Self
-from blixard.model import Capacity, Cluster, Reason, Source
+from blixard.model import (
+    Capacity,
+    Cluster,
+    Reason,
+)
 from blixard.ports import BuildState, Log, Run, SeenBuild, SeenUnit, UnitState
+from blixard.source import Source
 
 if TYPE_CHECKING:
     from core.world import World

@@ -26,12 +26,12 @@ from blixard.model import (
     Cluster,
     Node,
     Outcome,
-    PackedSource,
     Rejected,
     State,
     Vm,
     Wanted,
 )
+from blixard.source import PackedSource
 
 Apply = Callable[[Cluster, int, Entry], tuple[Cluster, Outcome]]
 

@@ -38,16 +38,11 @@ from blixard.model import (
     Capacity,
     Cluster,
     Declaration,
-    Failover,
     Fix,
-    FlakeSource,
     Holder,
     Membership,
     Node,
-    OnQuorumLoss,
     Outcome,
-    PackedSource,
-    Policy,
     Readiness,
     Reason,
     Rejected,
@@ -56,11 +51,12 @@ from blixard.model import (
     RequestId,
     Standby,
     State,
-    StoreSource,
     Vm,
     VmSpec,
     Wanted,
 )
+from blixard.policy import Failover, OnQuorumLoss, Policy
+from blixard.source import FlakeSource, PackedSource, StoreSource
 
 CONTENT = b"a packed folder"
 FLAKE = FlakeSource("git+https://example.org/infra?rev=0123456789abcdef", "web", "sha256-AAAA=")

@@ -12,11 +12,7 @@ from hypothesis import strategies as st
 from blixard.commands import (
     Entry,
 )
-from blixard.model import (
-    FlakeSource,
-    PackedSource,
-    StoreSource,
-)
+from blixard.source import FlakeSource, PackedSource, StoreSource
 
 Strategy = st.SearchStrategy[Any]
 

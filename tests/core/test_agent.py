@@ -13,12 +13,12 @@ from blixard.commands import (
 )
 from blixard.errors import Code
 from blixard.model import (
-    Policy,
     Reason,
     Rejected,
     State,
     Wanted,
 )
+from blixard.policy import Policy
 from blixard.ports import BuildState, Run
 from core.law import Law
 from core.strategies import CONTENTS, packed

@@ -22,16 +22,15 @@ from blixard.commands import (
 from blixard.errors import Code
 from blixard.model import (
     Accepted,
-    Failover,
     Outcome,
-    Policy,
     Reason,
     Rejected,
     State,
-    StoreSource,
     Vm,
     VmSpec,
 )
+from blixard.policy import Failover, Policy
+from blixard.source import StoreSource
 from core.founding import SMALL, add, register, told
 from core.law import Law
 from core.strategies import CONTENTS, packed

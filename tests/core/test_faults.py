@@ -22,13 +22,12 @@ from blixard.errors import Code
 from blixard.model import (
     Accepted,
     Membership,
-    OnQuorumLoss,
     Outcome,
-    Policy,
     Rejected,
     State,
     Wanted,
 )
+from blixard.policy import OnQuorumLoss, Policy
 from core.world import SPEC, TICK_MS, World
 
 # --- what goes wrong with a node ----------------------------------------------------------------

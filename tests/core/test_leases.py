@@ -23,14 +23,12 @@ from blixard.lease import LeaseTimes, down_after_ms, flaws
 from blixard.model import (
     Accepted,
     Capacity,
-    Failover,
-    OnQuorumLoss,
     Outcome,
-    Policy,
     Readiness,
     Rejected,
     State,
 )
+from blixard.policy import Failover, OnQuorumLoss, Policy
 from blixard.ports import Done, Run, Unavailable, UnitState
 from core.host import Host
 from core.world import SPEC, World

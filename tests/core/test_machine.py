@@ -48,17 +48,16 @@ from blixard.model import (
     Cluster,
     Holder,
     Membership,
-    OnQuorumLoss,
     Outcome,
-    Policy,
     Reason,
     RequestId,
-    Source,
     State,
     Vm,
     VmSpec,
     Wanted,
 )
+from blixard.policy import OnQuorumLoss, Policy
+from blixard.source import Source
 from core.law import Law
 from core.strategies import CONTENTS, NAMES, NEARBY_ENTRIES, NODE_IDS, SOURCES, of, packed
 
@@ -290,7 +289,7 @@ def believe_anyone(cluster: Cluster, index: int, at_ms: int, command: ReportVm) 
     return REPORT(cluster, index, at_ms, command)
 
 
-def endless_capacity(_cluster: Cluster, _node_id: int) -> Capacity:
+def endless_capacity(_cluster: Cluster, _node_id: int, besides: str = "") -> Capacity:
     """Sabotage: every node has room."""
     return Capacity(2**31, 2**31)
 

@@ -34,7 +34,6 @@ from blixard.model import (
     Accepted,
     Capacity,
     Outcome,
-    Policy,
     Readiness,
     Reason,
     Rejected,
@@ -42,6 +41,7 @@ from blixard.model import (
     VmSpec,
     Wanted,
 )
+from blixard.policy import Policy
 from core.founding import ROOM, SMALL, add, register, told
 from core.law import Law
 from core.strategies import packed

@@ -20,9 +20,9 @@ from blixard.model import (
     Rejected,
     RequestId,
     State,
-    StoreSource,
     Wanted,
 )
+from blixard.source import StoreSource
 from core.founding import SMALL, add, register, told
 
 

@@ -14,20 +14,19 @@ from blixard.model import (
     Accepted,
     Capacity,
     Cluster,
-    Failover,
     Holder,
     Membership,
     Node,
-    Policy,
     Readiness,
     Reason,
     Standby,
     State,
-    StoreSource,
     Vm,
     VmSpec,
     Wanted,
 )
+from blixard.policy import Failover, Policy
+from blixard.source import StoreSource
 
 INDEX = 1000
 SPECS = st.builds(

@@ -26,11 +26,11 @@ from blixard.model import (
     Rejected,
     RequestId,
     State,
-    StoreSource,
     Vm,
     VmSpec,
 )
 from blixard.ports import Done, LogStatus, Unavailable, UnitState
+from blixard.source import StoreSource
 from core.host import Host
 from core.law import Apply, Law
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from blixard.drivers.nix_command import NixCommand
-from blixard.model import FlakeSource, PackedSource
+from blixard.source import FlakeSource, PackedSource
 
 OFFLINE = {
     "build-users-group": "",

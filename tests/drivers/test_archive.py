@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from blixard.drivers.archive import ArchiveError, unpack
-from blixard.model import MAX_SOURCE_FILES, MAX_UNPACKED_BYTES
+from blixard.source import MAX_SOURCE_FILES, MAX_UNPACKED_BYTES
 from drivers.flakes import pack
 
 Fill = Callable[[tarfile.TarFile], None]

@@ -10,8 +10,8 @@ import pytest
 
 from blixard.drivers.nix import NixBuilder
 from blixard.drivers.nix_command import NixCommand
-from blixard.model import FlakeSource, PackedSource, Source, StoreSource
 from blixard.ports import BuildState, SeenBuild
+from blixard.source import FlakeSource, PackedSource, Source, StoreSource
 from drivers.flakes import (
     OFFLINE,
     RUNNER,

@@ -9,10 +9,17 @@ import pytest
 from blixard import codec, machine
 from blixard.commands import AttestState, CreateVm, Entry, RaiseLevel, RegisterNode
 from blixard.errors import Code
-from blixard.model import Capacity, Cluster, Outcome, StoreSource, VmSpec, Wanted
+from blixard.model import (
+    Capacity,
+    Cluster,
+    Outcome,
+    VmSpec,
+    Wanted,
+)
 from blixard.raft import replica as replicas
 from blixard.raft.engine import RaftTimings
 from blixard.raft.replica import Law, ReleaseTooOld, Replica, ReplicatedCluster, StateDiffers
+from blixard.source import StoreSource
 from raft.lab import CLUSTER, Lab
 
 EVERY = 10

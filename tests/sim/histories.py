@@ -25,17 +25,16 @@ from blixard.model import (
     Accepted,
     Capacity,
     Cluster,
-    OnQuorumLoss,
     Outcome,
-    Policy,
     Reason,
     Rejected,
     State,
-    StoreSource,
     VmSpec,
     Wanted,
 )
+from blixard.policy import OnQuorumLoss, Policy
 from blixard.sim.operations import Absent, Answer, Call, Operation, Seen, Verb
+from blixard.source import StoreSource
 
 VERBS = (*Verb, Verb.READ, Verb.READ)
 SOURCE = StoreSource("/nix/store/runner")

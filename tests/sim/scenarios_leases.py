@@ -16,7 +16,10 @@ from blixard.commands import (
     StartVm,
     StopVm,
 )
-from blixard.model import Policy, State
+from blixard.model import (
+    State,
+)
+from blixard.policy import Policy
 from blixard.sim.host import Host
 from blixard.sim.hypervisor import Unit
 from sim.stage import Stage

@@ -5,8 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from blixard.commands import Command, CreateVm
-from blixard.model import Accepted, Failover, OnQuorumLoss, Outcome, Policy, State, Vm
+from blixard.model import (
+    Accepted,
+    Outcome,
+    State,
+    Vm,
+)
 from blixard.model import Node as NodeOfLog
+from blixard.policy import Failover, OnQuorumLoss, Policy
 from blixard.ports import Unavailable
 from blixard.sim.clients import SPEC
 from blixard.sim.host import Host

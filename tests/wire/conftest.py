@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from blixard.errors import BlixardError, Code
-from blixard.model import FlakeSource
+from blixard.source import FlakeSource
 from blixard.v1 import blixard_pb2_grpc as rpc
 from blixard.wire.node_log import NodeLog
 from blixard.wire.server import ClusterService, RaftService, Server

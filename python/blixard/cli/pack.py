@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Final
 from blixard.cli.failure import Failure, failure
 from blixard.cli.units import count
 from blixard.errors import Code
-from blixard.model import MAX_SOURCE_BYTES, MAX_SOURCE_FILES, MAX_UNPACKED_BYTES, Fix, Rejected
+from blixard.model import (
+    Fix,
+    Rejected,
+)
+from blixard.source import MAX_SOURCE_BYTES, MAX_SOURCE_FILES, MAX_UNPACKED_BYTES
 
 if TYPE_CHECKING:
     from tarfile import TarFile, TarInfo

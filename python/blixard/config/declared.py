@@ -9,7 +9,11 @@ from typing import Any, Final
 from blixard.config.document import Document, Misconfigured, Problem, checked
 from blixard.config.keys import Key, WrongValueError, integer, one_of, shown
 from blixard.errors import Code
-from blixard.model import Failover, Fix, OnQuorumLoss, Rejected
+from blixard.model import (
+    Fix,
+    Rejected,
+)
+from blixard.policy import Failover, OnQuorumLoss
 
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 

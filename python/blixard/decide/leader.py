@@ -17,7 +17,7 @@ from blixard.commands import (
     SettleNode,
 )
 from blixard.lease import down_after_ms
-from blixard.machine.placements import takes_vms
+from blixard.machine.rules import takes_vms
 from blixard.model import Cluster, Membership, Node, State, Vm
 
 BACK_OFF_MS: Final = 1_000

@@ -9,14 +9,13 @@ from blixard.machine.placements import FENCED
 from blixard.model import (
     DEFAULT_GRACE_MS,
     Cluster,
-    PackedSource,
     Readiness,
     Reason,
-    Source,
     State,
     Vm,
 )
 from blixard.ports import BuildState, Run, SeenBuild, SeenUnit, UnitState
+from blixard.source import PackedSource, Source
 
 SETTLE_MS: Final = 2_000
 """How long a unit must stay active before it is called running, so that a guest that dies at once

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from blixard.errors import BlixardError, Code
-from blixard.model import MAX_SOURCE_BYTES, MAX_SOURCE_FILES, MAX_UNPACKED_BYTES
+from blixard.source import MAX_SOURCE_BYTES, MAX_SOURCE_FILES, MAX_UNPACKED_BYTES
 
 
 class ArchiveError(BlixardError):

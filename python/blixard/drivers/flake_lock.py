@@ -9,7 +9,7 @@ from urllib.parse import quote
 from blixard.drivers.console import plain
 from blixard.drivers.nix_command import NixCommand
 from blixard.errors import BlixardError, Code
-from blixard.model import FlakeSource
+from blixard.source import FlakeSource
 
 # Of RFC 3986 all but `#`, which separates the attribute; none of it means anything to a shell that
 # a reference could be pasted into, except what a query needs.

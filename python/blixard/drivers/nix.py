@@ -18,8 +18,11 @@ from blixard.drivers.nix_command import NixCommand, NixMissingError, OnOutput
 from blixard.drivers.nix_volumes import Volumes
 from blixard.drivers.tasks import Tasks
 from blixard.errors import BlixardError
-from blixard.model import FlakeSource, PackedSource, Reason, Source, StoreSource
+from blixard.model import (
+    Reason,
+)
 from blixard.ports import BuildState, SeenBuild
+from blixard.source import FlakeSource, PackedSource, Source, StoreSource
 
 # Evaluating a NixOS configuration takes about a GiB of memory.
 _BUILDS_AT_ONCE = 2

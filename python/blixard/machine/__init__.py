@@ -9,10 +9,12 @@ from dataclasses import replace
 from typing import Final
 
 from blixard.commands import (
+    AbandonMove,
     AddNode,
     AssignStandby,
     AttestState,
     CheckIn,
+    ClusterCommand,
     Command,
     ConfirmDown,
     CreateVm,
@@ -21,22 +23,27 @@ from blixard.commands import (
     DeferVm,
     DeleteVm,
     DisownVm,
+    DrainNode,
     Entry,
+    HandOverVm,
+    MoveVm,
     PlaceVm,
     RaiseLevel,
     RegisterNode,
     RemoveNode,
     RenewLeases,
+    ReportHealth,
     ReportStandby,
     ReportVm,
     RestartVm,
+    ResumeNode,
     SetPolicy,
     SettleNode,
     StartVm,
     StopVm,
 )
 from blixard.errors import Code
-from blixard.machine import agreement, declarations, leases, nodes, placements, vms
+from blixard.machine import agreement, declarations, leases, moves, nodes, placements, vms
 from blixard.model import (
     Cluster,
     Fix,
@@ -90,10 +97,30 @@ def _execute(  # noqa: C901, PLR0912 - one case a command
             return placements.report(cluster, index, at_ms, command)
         case SetPolicy():
             return vms.set_policy(cluster, index, command)
+        case ReportHealth():
+            return placements.report_health(cluster, index, at_ms, command)
+        case MoveVm():
+            return moves.move(cluster, index, at_ms, command)
+        case HandOverVm():
+            return moves.hand_over(cluster, index, at_ms, command)
+        case AbandonMove():
+            return moves.abandon(cluster, index, command)
         case AssignStandby():
             return placements.assign_standby(cluster, index, command)
         case ReportStandby():
             return placements.report_standby(cluster, index, command)
+        case _:
+            return _execute_on_cluster(cluster, index, at_ms, command)
+
+
+def _execute_on_cluster(  # noqa: C901 - one case a command
+    cluster: Cluster, index: int, at_ms: int, command: ClusterCommand
+) -> tuple[Cluster, Outcome]:
+    match command:
+        case DrainNode():
+            return moves.drain(cluster, index, at_ms, command)
+        case ResumeNode():
+            return moves.resume(cluster, index, command)
         case AddNode():
             return nodes.add(cluster, index, command)
         case RemoveNode():

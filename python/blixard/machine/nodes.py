@@ -165,8 +165,10 @@ def register(cluster: Cluster, index: int, at_ms: int, command: RegisterNode) ->
         machine_id=command.machine_id,
         lease_ms=command.lease_ms,
         guaranteed=command.guaranteed,
+        labels=command.labels,
         seq=0,
         is_down=False,
+        drain=None if node.drain is not None and node.drain.until_restart else node.drain,
     )
 
     def carried_over(vm: Vm) -> Vm | None:
@@ -204,6 +206,7 @@ def check_in(cluster: Cluster, index: int, command: CheckIn) -> Step:
         # What was granted for longer runs on until it is renewed.
         lease_ms=max(node.lease_ms, command.lease_ms),
         guaranteed=command.guaranteed,
+        labels=command.labels,
     )
     return _put(cluster, refreshed), Accepted(index)
 

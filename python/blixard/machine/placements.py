@@ -5,17 +5,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from blixard.commands import AssignStandby, DeferVm, PlaceVm, ReportStandby, ReportVm
+from blixard.commands import AssignStandby, DeferVm, PlaceVm, ReportHealth, ReportStandby, ReportVm
 from blixard.errors import Code
+from blixard.machine.rules import free_capacity, misfits, on_its_own, related, takes_vms
 from blixard.machine.transitions import pending, put, without_holder
 from blixard.model import (
     Accepted,
-    Capacity,
     Cluster,
+    Health,
     Holder,
-    Membership,
-    Node,
-    OnQuorumLoss,
     Outcome,
     Reason,
     Rejected,
@@ -23,6 +21,7 @@ from blixard.model import (
     State,
     Vm,
 )
+from blixard.policy import OnQuorumLoss
 
 Step = tuple[Cluster, Outcome]
 
@@ -33,30 +32,6 @@ STEADY_MS: Final = 60_000
 
 FENCED: Final = "fenced"
 """The reason of a VM that its host ended with its lease: no failure of the VM's own."""
-
-
-def free_capacity(cluster: Cluster, node_id: int) -> Capacity:
-    """What is left on a node after the VMs it holds, in vCPUs and MiB."""
-    total = cluster.nodes[node_id].capacity
-    held = [
-        vm.spec
-        for vm in cluster.vms.values()
-        if vm.holder is not None and vm.holder.node_id == node_id
-    ]
-    return Capacity(
-        vcpus=total.vcpus - sum(spec.vcpus for spec in held),
-        memory_mib=total.memory_mib - sum(spec.memory_mib for spec in held),
-    )
-
-
-def takes_vms(node: Node, incarnation: int) -> bool:
-    """Whether this life of a node is alive, and a member's."""
-    return (
-        node.membership is Membership.MEMBER
-        and node.incarnation == incarnation
-        and incarnation > 0
-        and not node.is_down
-    )
 
 
 def place(cluster: Cluster, index: int, at_ms: int, command: PlaceVm) -> Step:
@@ -72,11 +47,13 @@ def place(cluster: Cluster, index: int, at_ms: int, command: PlaceVm) -> Step:
         return cluster, Rejected(Code.STALE, f"{command.name} no longer waits for a node")
     if node is None or not takes_vms(node, command.incarnation):
         return cluster, Rejected(Code.STALE, f"node-{command.node_id} takes no VMs")
-    if vm.tied_to not in (None, node.node_id):
-        return cluster, Rejected(Code.STALE, f"{vm.name} is tied to node-{vm.tied_to}")
-    free = free_capacity(cluster, node.node_id)
-    if free.vcpus < vm.spec.vcpus or free.memory_mib < vm.spec.memory_mib:
-        return cluster, Rejected(Code.STALE, f"{node.name} has no room for {vm.name}")
+    free = free_capacity(cluster, node.node_id, besides=vm.name)
+    for refusal in (
+        *on_its_own(vm, node),
+        *misfits(vm, node, free),
+        *related(cluster, vm, node),
+    ):
+        return cluster, Rejected(Code.STALE, f"{node.name} {refusal.text}")
     placed = replace(
         vm,
         state=State.STARTING,
@@ -85,6 +62,9 @@ def place(cluster: Cluster, index: int, at_ms: int, command: PlaceVm) -> Step:
         holder=Holder(node.node_id, node.incarnation, epoch=index),
         last_node=node.node_id,
         keeps=vm.policy.on_quorum_loss is OnQuorumLoss.KEEP,
+        decision=command.why,
+        health=None,
+        move=vm.move if vm.move is not None and vm.move.to == node.node_id else None,
         standby=None if vm.standby and vm.standby.node_id == node.node_id else vm.standby,
     )
     return put(cluster, placed), Accepted(index)
@@ -115,6 +95,7 @@ def report(cluster: Cluster, index: int, at_ms: int, command: ReportVm) -> Step:
         return _given_up(cluster, vm, at_ms, command), Accepted(index)
     if vm.release is not None:
         return cluster, Rejected(Code.STALE, f"{vm.name} is to be given up")
+    arrived = command.state is State.RUNNING and vm.move and vm.move.to == command.node_id
     reported = replace(
         vm,
         state=command.state,
@@ -122,8 +103,25 @@ def report(cluster: Cluster, index: int, at_ms: int, command: ReportVm) -> Step:
         since_ms=at_ms if command.state is not vm.state else vm.since_ms,
         runner=command.runner or vm.runner,
         volumes=command.volumes if command.runner else vm.volumes,
+        move=None if arrived else vm.move,
     )
     return put(cluster, reported), Accepted(index)
+
+
+def report_health(cluster: Cluster, index: int, at_ms: int, command: ReportHealth) -> Step:
+    """Take a holder's word on whether a guest serves."""
+    vm = cluster.vms.get(command.name)
+    node = cluster.nodes.get(command.node_id)
+    holder = Holder(command.node_id, command.incarnation, command.epoch)
+    if vm is None or vm.uid != command.uid or vm.holder != holder or vm.policy.check is None:
+        return cluster, Rejected(Code.STALE, f"nobody asks how {command.name} is")
+    if node is None or node.is_down or node.session != command.session:
+        return cluster, Rejected(Code.STALE, "that report is of an earlier daemon")
+    known = vm.health
+    same = known is not None and known.state is command.state
+    since_ms = known.since_ms if known is not None and same else at_ms
+    health = Health(command.state, command.text, since_ms)
+    return put(cluster, replace(vm, health=health)), Accepted(index)
 
 
 def assign_standby(cluster: Cluster, index: int, command: AssignStandby) -> Step:
@@ -188,9 +186,10 @@ def _failed(cluster: Cluster, vm: Vm, at_ms: int, command: ReportVm) -> Cluster:
         holder=None,
         failures=failures,
         failed_on=command.node_id,
+        health=None,
     )
     limit = vm.policy.restart_limit
     if failures > limit or vm.runner is None:
-        return put(cluster, replace(failed, state=State.FAILED))
+        return put(cluster, replace(failed, state=State.FAILED, move=None))
     text = f"is restarted ({failures} of {limit}): {command.reason.text}"
     return put(cluster, pending(failed, at_ms, Reason(command.reason.code, text)))

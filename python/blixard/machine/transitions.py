@@ -2,7 +2,15 @@
 
 from dataclasses import replace
 
-from blixard.model import Cluster, PackedSource, Reason, Release, State, Vm, Wanted
+from blixard.model import (
+    Cluster,
+    Reason,
+    Release,
+    State,
+    Vm,
+    Wanted,
+)
+from blixard.source import PackedSource
 
 
 def put(cluster: Cluster, vm: Vm) -> Cluster:
@@ -53,6 +61,7 @@ def pending(vm: Vm, at_ms: int, reason: Reason) -> Vm:
         since_ms=at_ms,
         holder=None,
         release=None,
+        health=None,
     )
 
 
@@ -83,7 +92,13 @@ def without_holder(cluster: Cluster, vm: Vm, at_ms: int, reason: Reason) -> Clus
             freed = pending(freed, at_ms, Reason(reason.code, "waits for a node"))
         case Wanted.STOPPED:
             freed = replace(
-                freed, state=State.STOPPED, reason=reason, since_ms=at_ms, holder=None, release=None
+                freed,
+                state=State.STOPPED,
+                reason=reason,
+                since_ms=at_ms,
+                holder=None,
+                release=None,
+                move=None,
             )
     changed = put(cluster, freed)
     return changed if freed.spec is vm.spec else drop_unused_sources(changed)

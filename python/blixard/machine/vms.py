@@ -5,14 +5,13 @@ from hashlib import sha256
 
 from blixard.commands import CreateVm, DeleteVm, RestartVm, SetPolicy, StartVm, StopVm
 from blixard.errors import Code
+from blixard.machine.rules import contradiction
 from blixard.machine.transitions import give_up, pending, put, remove
 from blixard.model import (
     Accepted,
     Cluster,
     Fix,
     Outcome,
-    PackedSource,
-    Policy,
     Reason,
     Rejected,
     Release,
@@ -21,6 +20,8 @@ from blixard.model import (
     VmSpec,
     Wanted,
 )
+from blixard.policy import Policy
+from blixard.source import PackedSource
 
 Step = tuple[Cluster, Outcome]
 
@@ -58,6 +59,12 @@ def flaw(cluster: Cluster, command: CreateVm) -> Rejected | None:
         return Rejected(Code.BAD_ARGUMENT, f'"{name}" needs a vCPU and memory')
     if not _is_sound(command.policy):
         return _bad_limit(name)
+    impossible = contradiction(command.policy)
+    if impossible:
+        return _impossible(name, impossible)
+    unknown = _unknown_neighbour(cluster, name, command.policy)
+    if unknown is not None:
+        return unknown
     source, digest = spec.source, sha256(command.content).hexdigest()
     if isinstance(source, PackedSource) and source.digest != digest:
         return Rejected(
@@ -123,7 +130,15 @@ def set_policy(cluster: Cluster, index: int, command: SetPolicy) -> Step:
         return cluster, _declared(vm)
     if not _is_sound(command.policy):
         return cluster, _bad_limit(command.name)
+    impossible = contradiction(command.policy)
+    if impossible:
+        return cluster, _impossible(command.name, impossible)
+    unknown = _unknown_neighbour(cluster, command.name, command.policy)
+    if unknown is not None:
+        return cluster, unknown
     changed = replace(vm, policy=command.policy)
+    if command.policy.check != vm.policy.check:
+        changed = replace(changed, health=None)
     late = vm.holder is not None and command.policy.on_quorum_loss is not vm.policy.on_quorum_loss
     note = f"{vm.name} follows the new policy once it is started anew" if late else ""
     return put(cluster, changed), Accepted(index, note)
@@ -166,6 +181,32 @@ def _declared(vm: Vm) -> Rejected:
         why="it would come back, or be changed back, with the next start of that node",
         fixes=(Fix(f"change or remove services.blixard.vms.{vm.name} on {owner} first"),),
     )
+
+
+def _impossible(name: str, contradiction: str) -> Rejected:
+    return Rejected(
+        Code.CONTRADICTION,
+        f'no node could ever run "{name}": {contradiction}',
+        fixes=(Fix("leave one of the two out"),),
+    )
+
+
+def _unknown_neighbour(cluster: Cluster, name: str, policy: Policy) -> Rejected | None:
+    """A VM that is to be near nobody would wait for ever."""
+    known = {name, policy.group, *cluster.vms}
+    known.update(vm.policy.group for vm in cluster.vms.values())
+    for relation in policy.near:
+        if relation.group not in known:
+            return Rejected(
+                Code.NO_SUCH_VM,
+                f'near: no VM and no group is named "{relation.group}"',
+                why=f'"{name}" would wait for ever',
+                fixes=(
+                    Fix(f"create {relation.group} first, or put this VM into that group: --group"),
+                    Fix("all names:", "blixard vm list -o name"),
+                ),
+            )
+    return None
 
 
 def _is_sound(policy: Policy) -> bool:

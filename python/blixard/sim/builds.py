@@ -5,8 +5,11 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from blixard.model import Reason, Source
+from blixard.model import (
+    Reason,
+)
 from blixard.ports import BuildState, SeenBuild
+from blixard.source import Source
 
 if TYPE_CHECKING:
     from blixard.sim.computer import Computer

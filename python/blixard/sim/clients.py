@@ -21,19 +21,17 @@ from blixard.commands import (
 from blixard.errors import Code
 from blixard.model import (
     Accepted,
-    Failover,
-    OnQuorumLoss,
     Outcome,
-    Policy,
     Rejected,
     RequestId,
-    StoreSource,
     VmSpec,
     Wanted,
 )
+from blixard.policy import Failover, OnQuorumLoss, Policy
 from blixard.ports import Unavailable
 from blixard.sim.network import OUTSIDE
 from blixard.sim.operations import Absent, Answer, Call, Operation, Seen, Verb
+from blixard.source import StoreSource
 
 if TYPE_CHECKING:
     from blixard.sim.node import Node

@@ -6,7 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from blixard.errors import Code
-from blixard.model import Accepted, OnQuorumLoss, Policy, Rejected, Vm
+from blixard.model import (
+    Accepted,
+    Rejected,
+    Vm,
+)
+from blixard.policy import OnQuorumLoss, Policy
 from blixard.sim.clients import KEEP
 from blixard.sim.faults_leases import BEYOND_S
 from blixard.sim.operations import Answer, Call, Verb

@@ -15,7 +15,11 @@ from itertools import pairwise
 from operator import le
 from typing import Final
 
-from blixard.model import Accepted, Policy, Wanted
+from blixard.model import (
+    Accepted,
+    Wanted,
+)
+from blixard.policy import Policy
 from blixard.sim.operations import Absent, Answer, Call, Operation, Seen, Verb
 from blixard.sim.vm_specification import VmState, answered, unanswered
 

@@ -4,7 +4,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from blixard.errors import Code
-from blixard.model import Accepted, OnQuorumLoss, Policy, Rejected, Wanted
+from blixard.model import (
+    Accepted,
+    Rejected,
+    Wanted,
+)
+from blixard.policy import OnQuorumLoss, Policy
 
 
 class Verb(StrEnum):

@@ -10,7 +10,7 @@ from typing import Final
 from unittest.mock import patch
 
 from blixard import machine
-from blixard.machine.placements import free_capacity
+from blixard.machine.rules import free_capacity
 from blixard.model import Membership, State, Vm, Wanted
 from blixard.ports import UnitState
 from blixard.raft import replica

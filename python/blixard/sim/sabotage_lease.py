@@ -7,7 +7,7 @@ from blixard.agent import Agent
 from blixard.commands import ReportVm
 from blixard.decide import leader
 from blixard.leadership import Leadership
-from blixard.machine import leases, nodes, placements
+from blixard.machine import leases, nodes, rules
 from blixard.model import Reason, State
 from blixard.raft.renewals import Renewals
 from blixard.sim.host import Host
@@ -87,7 +87,7 @@ register(
 register(
     "placed-with-the-living",
     "no VM is placed under a life that is over",
-    Edit(placements, "takes_vms", "and not node.is_down", ""),
+    Edit(rules, "takes_vms", "and not node.is_down", ""),
 )
 
 register(

@@ -9,7 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from blixard.errors import Code
-from blixard.model import Accepted, Policy, Rejected, Wanted
+from blixard.model import (
+    Accepted,
+    Rejected,
+    Wanted,
+)
+from blixard.policy import Policy
 from blixard.sim.operations import Absent, Call, Operation, Seen, Verb
 
 _NO_LIMIT: Final = 1 << 62

@@ -208,6 +208,46 @@ class ClusterServiceStub(object):
                 request_serializer=blixard_dot_v1_dot_blixard__pb2.GetVmStatusRequest.SerializeToString,
                 response_deserializer=blixard_dot_v1_dot_blixard__pb2.GetVmStatusResponse.FromString,
                 _registered_method=True)
+        self.MoveVm = channel.unary_unary(
+                '/blixard.v1.ClusterService/MoveVm',
+                request_serializer=blixard_dot_v1_dot_blixard__pb2.MoveVmRequest.SerializeToString,
+                response_deserializer=blixard_dot_v1_dot_blixard__pb2.ChangeResponse.FromString,
+                _registered_method=True)
+        self.ExplainVm = channel.unary_unary(
+                '/blixard.v1.ClusterService/ExplainVm',
+                request_serializer=blixard_dot_v1_dot_blixard__pb2.ExplainVmRequest.SerializeToString,
+                response_deserializer=blixard_dot_v1_dot_blixard__pb2.ExplainVmResponse.FromString,
+                _registered_method=True)
+        self.DrainNode = channel.unary_unary(
+                '/blixard.v1.ClusterService/DrainNode',
+                request_serializer=blixard_dot_v1_dot_blixard__pb2.DrainNodeRequest.SerializeToString,
+                response_deserializer=blixard_dot_v1_dot_blixard__pb2.DrainNodeResponse.FromString,
+                _registered_method=True)
+        self.ResumeNode = channel.unary_unary(
+                '/blixard.v1.ClusterService/ResumeNode',
+                request_serializer=blixard_dot_v1_dot_blixard__pb2.ResumeNodeRequest.SerializeToString,
+                response_deserializer=blixard_dot_v1_dot_blixard__pb2.ResumeNodeResponse.FromString,
+                _registered_method=True)
+        self.PlanDrain = channel.unary_unary(
+                '/blixard.v1.ClusterService/PlanDrain',
+                request_serializer=blixard_dot_v1_dot_blixard__pb2.PlanDrainRequest.SerializeToString,
+                response_deserializer=blixard_dot_v1_dot_blixard__pb2.PlanDrainResponse.FromString,
+                _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/blixard.v1.ClusterService/Watch',
+                request_serializer=blixard_dot_v1_dot_blixard__pb2.WatchRequest.SerializeToString,
+                response_deserializer=blixard_dot_v1_dot_blixard__pb2.WatchResponse.FromString,
+                _registered_method=True)
+        self.ReadLog = channel.unary_stream(
+                '/blixard.v1.ClusterService/ReadLog',
+                request_serializer=blixard_dot_v1_dot_blixard__pb2.ReadLogRequest.SerializeToString,
+                response_deserializer=blixard_dot_v1_dot_blixard__pb2.LogChunk.FromString,
+                _registered_method=True)
+        self.AttachConsole = channel.stream_stream(
+                '/blixard.v1.ClusterService/AttachConsole',
+                request_serializer=blixard_dot_v1_dot_blixard__pb2.ConsoleInput.SerializeToString,
+                response_deserializer=blixard_dot_v1_dot_blixard__pb2.ConsoleOutput.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer(object):
@@ -341,6 +381,61 @@ class ClusterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MoveVm(self, request, context):
+        """Lets another node run a VM: it builds there first, then the VM stops here and starts there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainVm(self, request, context):
+        """Why a VM is where it is, or runs nowhere; and where one that does not exist would go.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainNode(self, request, context):
+        """Nodes.
+        A drained node takes no new VMs, and the ones it holds are moved away, one by one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeNode(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanDrain(self, request, context):
+        """Where each VM of a node would go, or why it cannot; also before it is drained.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Watch(self, request, context):
+        """What happens, as any node sees it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadLog(self, request, context):
+        """The console of a VM, wherever it runs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AttachConsole(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -443,6 +538,46 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.GetVmStatus,
                     request_deserializer=blixard_dot_v1_dot_blixard__pb2.GetVmStatusRequest.FromString,
                     response_serializer=blixard_dot_v1_dot_blixard__pb2.GetVmStatusResponse.SerializeToString,
+            ),
+            'MoveVm': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveVm,
+                    request_deserializer=blixard_dot_v1_dot_blixard__pb2.MoveVmRequest.FromString,
+                    response_serializer=blixard_dot_v1_dot_blixard__pb2.ChangeResponse.SerializeToString,
+            ),
+            'ExplainVm': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainVm,
+                    request_deserializer=blixard_dot_v1_dot_blixard__pb2.ExplainVmRequest.FromString,
+                    response_serializer=blixard_dot_v1_dot_blixard__pb2.ExplainVmResponse.SerializeToString,
+            ),
+            'DrainNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainNode,
+                    request_deserializer=blixard_dot_v1_dot_blixard__pb2.DrainNodeRequest.FromString,
+                    response_serializer=blixard_dot_v1_dot_blixard__pb2.DrainNodeResponse.SerializeToString,
+            ),
+            'ResumeNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeNode,
+                    request_deserializer=blixard_dot_v1_dot_blixard__pb2.ResumeNodeRequest.FromString,
+                    response_serializer=blixard_dot_v1_dot_blixard__pb2.ResumeNodeResponse.SerializeToString,
+            ),
+            'PlanDrain': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanDrain,
+                    request_deserializer=blixard_dot_v1_dot_blixard__pb2.PlanDrainRequest.FromString,
+                    response_serializer=blixard_dot_v1_dot_blixard__pb2.PlanDrainResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=blixard_dot_v1_dot_blixard__pb2.WatchRequest.FromString,
+                    response_serializer=blixard_dot_v1_dot_blixard__pb2.WatchResponse.SerializeToString,
+            ),
+            'ReadLog': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadLog,
+                    request_deserializer=blixard_dot_v1_dot_blixard__pb2.ReadLogRequest.FromString,
+                    response_serializer=blixard_dot_v1_dot_blixard__pb2.LogChunk.SerializeToString,
+            ),
+            'AttachConsole': grpc.stream_stream_rpc_method_handler(
+                    servicer.AttachConsole,
+                    request_deserializer=blixard_dot_v1_dot_blixard__pb2.ConsoleInput.FromString,
+                    response_serializer=blixard_dot_v1_dot_blixard__pb2.ConsoleOutput.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -985,6 +1120,222 @@ class ClusterService(object):
             '/blixard.v1.ClusterService/GetVmStatus',
             blixard_dot_v1_dot_blixard__pb2.GetVmStatusRequest.SerializeToString,
             blixard_dot_v1_dot_blixard__pb2.GetVmStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveVm(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blixard.v1.ClusterService/MoveVm',
+            blixard_dot_v1_dot_blixard__pb2.MoveVmRequest.SerializeToString,
+            blixard_dot_v1_dot_blixard__pb2.ChangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainVm(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blixard.v1.ClusterService/ExplainVm',
+            blixard_dot_v1_dot_blixard__pb2.ExplainVmRequest.SerializeToString,
+            blixard_dot_v1_dot_blixard__pb2.ExplainVmResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blixard.v1.ClusterService/DrainNode',
+            blixard_dot_v1_dot_blixard__pb2.DrainNodeRequest.SerializeToString,
+            blixard_dot_v1_dot_blixard__pb2.DrainNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blixard.v1.ClusterService/ResumeNode',
+            blixard_dot_v1_dot_blixard__pb2.ResumeNodeRequest.SerializeToString,
+            blixard_dot_v1_dot_blixard__pb2.ResumeNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanDrain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blixard.v1.ClusterService/PlanDrain',
+            blixard_dot_v1_dot_blixard__pb2.PlanDrainRequest.SerializeToString,
+            blixard_dot_v1_dot_blixard__pb2.PlanDrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/blixard.v1.ClusterService/Watch',
+            blixard_dot_v1_dot_blixard__pb2.WatchRequest.SerializeToString,
+            blixard_dot_v1_dot_blixard__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/blixard.v1.ClusterService/ReadLog',
+            blixard_dot_v1_dot_blixard__pb2.ReadLogRequest.SerializeToString,
+            blixard_dot_v1_dot_blixard__pb2.LogChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AttachConsole(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/blixard.v1.ClusterService/AttachConsole',
+            blixard_dot_v1_dot_blixard__pb2.ConsoleInput.SerializeToString,
+            blixard_dot_v1_dot_blixard__pb2.ConsoleOutput.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,16 +10,12 @@ from typing import Final, Literal, TypeVar
 from blixard.errors import Code
 from blixard.model import (
     DEFAULT_GRACE_MS,
-    MAX_SOURCE_BYTES,
-    Failover,
     Fix,
-    OnQuorumLoss,
-    PackedSource,
-    Policy,
     Rejected,
     RequestId,
-    StoreSource,
 )
+from blixard.policy import Failover, OnQuorumLoss, Policy
+from blixard.source import MAX_SOURCE_BYTES, PackedSource, StoreSource
 from blixard.v1 import blixard_pb2 as pb
 from blixard.wire.status import Refused
 

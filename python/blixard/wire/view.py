@@ -4,18 +4,15 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from blixard.machine.placements import free_capacity
+from blixard.machine.rules import free_capacity
 from blixard.model import (
     Cluster,
-    FlakeSource,
     Membership,
     Node,
-    PackedSource,
-    Source,
-    StoreSource,
     Vm,
 )
 from blixard.ports import LogStatus
+from blixard.source import FlakeSource, PackedSource, Source, StoreSource
 from blixard.v1 import blixard_pb2 as pb
 
 MODES: Final = {True: "guaranteed", False: "best-effort"}

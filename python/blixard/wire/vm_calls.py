@@ -19,13 +19,13 @@ from blixard.commands import (
 )
 from blixard.machine.vms import no_such_vm
 from blixard.model import (
-    Policy,
     RequestId,
-    Source,
     VmSpec,
     Wanted,
 )
+from blixard.policy import Policy
 from blixard.ports import Locker
+from blixard.source import Source
 from blixard.v1 import blixard_pb2 as pb
 from blixard.wire import checks, view
 from blixard.wire.node_log import NodeLog
