@@ -105,7 +105,8 @@ def hand_over(cluster: Cluster, index: int, at_ms: int, command: HandOverVm) -> 
     if wrong is not None:
         return cluster, replace(wrong, code=Code.STALE)
     why = f"moves to {node.name}, asked by {vm.move.by}"
-    return put(cluster, give_up(vm, at_ms, vm.move.release, why)), Accepted(index)
+    handed = replace(vm, move=replace(vm.move, handed_ms=at_ms))
+    return put(cluster, give_up(handed, at_ms, vm.move.release, why)), Accepted(index)
 
 
 def abandon(cluster: Cluster, index: int, command: AbandonMove) -> Step:

@@ -35,6 +35,11 @@ DELETE_VM: Final = Call("ClusterService/DeleteVm", pb.ChangeResponse, changes=Tr
 DECLARE_VM: Final = Call("ClusterService/DeclareVm", pb.ChangeResponse, changes=True, patient=True)
 DISOWN_VM: Final = Call("ClusterService/DisownVm", pb.ChangeResponse, changes=True)
 SET_VM_POLICY: Final = Call("ClusterService/SetVmPolicy", pb.ChangeResponse, changes=True)
+MOVE_VM: Final = Call("ClusterService/MoveVm", pb.ChangeResponse, changes=True)
+EXPLAIN_VM: Final = Call("ClusterService/ExplainVm", pb.ExplainVmResponse, patient=True)
+DRAIN_NODE: Final = Call("ClusterService/DrainNode", pb.DrainNodeResponse, changes=True)
+RESUME_NODE: Final = Call("ClusterService/ResumeNode", pb.ResumeNodeResponse, changes=True)
+PLAN_DRAIN: Final = Call("ClusterService/PlanDrain", pb.PlanDrainResponse)
 CONFIRM_NODE_DOWN: Final = Call(
     "ClusterService/ConfirmNodeDown", pb.ConfirmNodeDownResponse, changes=True
 )
