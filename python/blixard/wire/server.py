@@ -17,6 +17,7 @@ from blixard.wire.node_log import NodeLog
 from blixard.wire.peer_calls import Founder, PeerCalls, RaftReceiver
 from blixard.wire.status import answers
 from blixard.wire.vm_calls import VmCalls
+from blixard.wire.watch_calls import WatchCalls
 
 SERVICES: Final = ("blixard.v1.BlixardService", "blixard.v1.ClusterService")
 SOCKET_MODE: Final = 0o660
@@ -48,7 +49,7 @@ def _open_to_group(socket: Path) -> None:
     socket.chmod(SOCKET_MODE)
 
 
-class ClusterService(PeerCalls, VmCalls, rpc.ClusterServiceServicer):
+class ClusterService(PeerCalls, VmCalls, WatchCalls, rpc.ClusterServiceServicer):
     """All calls of `ClusterService`."""
 
     def __init__(
@@ -60,6 +61,7 @@ class ClusterService(PeerCalls, VmCalls, rpc.ClusterServiceServicer):
     ) -> None:
         PeerCalls.__init__(self, node, founder, raft)
         VmCalls.__init__(self, node, locker)
+        WatchCalls.__init__(self, node)
 
 
 class RaftService(rpc.BlixardServiceServicer):

@@ -102,7 +102,7 @@ def cluster_status(
         cluster_id=status.cluster_id,
         leader_id=status.leader_id or 0,
         nodes=[
-            _node(cluster, status, cluster.nodes[node_id], renewed_ms_ago.get(node_id))
+            node(cluster, status, cluster.nodes[node_id], renewed_ms_ago.get(node_id))
             for node_id in sorted(cluster.nodes)
         ],
         term=status.term,
@@ -113,7 +113,8 @@ def cluster_status(
     )
 
 
-def _node(cluster: Cluster, status: LogStatus, node: Node, renewed_ms_ago: int | None) -> pb.Node:
+def node(cluster: Cluster, status: LogStatus, node: Node, renewed_ms_ago: int | None) -> pb.Node:
+    """One node, as the log has it, and what the answering node sees beyond that."""
     free = free_capacity(cluster, node.node_id)
     held = [
         vm
