@@ -95,8 +95,7 @@ def serving(tmp_path: Path) -> Callable[[Callable[[Served], Any]], None]:
         node, founder = NodeLog(1, FixedClock()), Outsider()
         node.open(log)
         log.told = node.tell
-        service = ClusterService(node, founder, no_raft, FixedLocker(), NoConsoles(), NoConsoles())
-        server = Server(service, RaftService(node))
+        server = a_server(node, founder)
         socket = tmp_path / "api.sock"
         await server.start("127.0.0.1:0", socket)
         try:
@@ -116,6 +115,13 @@ def serving(tmp_path: Path) -> Callable[[Callable[[Served], Any]], None]:
             await server.stop()
 
     return lambda test: asyncio.run(session(test))
+
+
+def a_server(node: NodeLog, founder: Outsider) -> Server:
+    """A server of a host without VMs."""
+    none = NoConsoles()
+    service = ClusterService(node, founder, no_raft, FixedLocker(), none, none)
+    return Server(service, RaftService(node))
 
 
 def no_raft() -> Any:
