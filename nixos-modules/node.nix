@@ -78,8 +78,12 @@ in
           ;
         data_dir = cfg.dataDir;
       }
+      // lib.optionalAttrs (cfg.labels != { }) { inherit (cfg) labels; }
       // lib.optionalAttrs (cfg.advertise != null) { inherit (cfg) advertise; };
-      capacity.reserve_memory_mib = cfg.reserve.memory;
+      capacity = {
+        reserve_disk_mib = cfg.reserve.disk;
+        reserve_memory_mib = cfg.reserve.memory;
+      };
       # Node and keeper keep to the same times, so they are always said.
       lease = {
         lease_ms = cfg.lease.duration;
