@@ -84,6 +84,7 @@ ROOMS = {
     "raft": Room(SEAM | {"v1"}, GRPC | names("msgspec pysyncobj")),
     "drivers": Room(SEAM),
     "drivers.systemd": Room(SEAM, names("gi pydbus systemd")),
+    "metrics": Room(SEAM, names("prometheus_client")),
     "wire": Room(SEAM | {"v1"}, GRPC),
     "wire.client": Room(NOUNS | {"v1"}, GRPC),
     # ring 6: doors
@@ -101,7 +102,7 @@ ROOMS = {
         names("click"),
         lazily=names("daemon demo sim v1 wire.checks wire.client wire.request_id wire.status"),
     ),
-    "daemon": Room(SEAM | names("admission agent config drivers notify raft v1 wire")),
+    "daemon": Room(SEAM | names("admission agent config drivers metrics notify raft v1 wire")),
     "__main__": Room(names("cli")),
 }
 

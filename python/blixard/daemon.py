@@ -29,6 +29,7 @@ from blixard.drivers.process import ProcessUnits
 from blixard.drivers.systemd import SystemdUnits
 from blixard.drivers.systemd_files import UnitFiles
 from blixard.machine.changes import Change
+from blixard.metrics import Metrics
 from blixard.model import LEVEL, Capacity
 from blixard.notify import ServiceNotifier, log_change, set_up_logging
 from blixard.ports import Log
@@ -83,6 +84,8 @@ class Daemon:
         self._not_taken = ""
         """What of the configuration waits for a restart, or why none of it was taken."""
         self._clock = host.SystemClock()
+        self._metrics = Metrics(config.node_id, __version__, config.data_dir / "raft", self._clock)
+        self._meters = self._metrics.meters
         self._notifier = ServiceNotifier()
         self._wake = asyncio.Event()
         self._node = NodeLog(config.node_id, self._clock)
@@ -158,7 +161,7 @@ class Daemon:
         """Listen, belong to a cluster, and take one step after another."""
         config = self._config
         async with contextlib.AsyncExitStack() as closing:
-            store = SqliteStore(config.data_dir / "raft")
+            store = SqliteStore(config.data_dir / "raft", self._meters)
             closing.callback(store.close)
             nix = NixCommand(config.nix.binary, config.nix.options)
             builder, units = self._builder(nix), self._units()
@@ -169,9 +172,10 @@ class Daemon:
                 await watchdog.required(units, by_systemd=isinstance(units, SystemdUnits))
             closing.push_async_callback(self._reporter.close)
             service = ClusterService(self._node, self, lambda: self._transport, NixLocker(nix))
-            server = Server(service, RaftService(self._node))
+            server = Server(service, RaftService(self._node), self._meters)
             await server.start(config.bind, config.socket)
             closing.push_async_callback(server.stop)
+            await closing.enter_async_context(self._metrics.served(config.metrics_bind))
             self._notifier.ready()
             closing.callback(self._notifier.stopping)
             join_id = _join_id(config.data_dir / "raft")
@@ -179,11 +183,12 @@ class Daemon:
             engine = self._engine(store)
             runner = EngineRunner(engine, self._transport, leads=self._wake.set)
             carry = self._reporter.carry
-            log = Replica(engine, self._state, self.cluster_id, self._clock, carry)
+            clock, meters = self._clock, self._meters
+            log = Replica(engine, self._state, self.cluster_id, clock, carry, meters)
             self._node.open(log)
             await server.serving(belongs=True)
             me = self._self(join_id)
-            agent = self._agent = Agent(me, log, units, builder, self._lives(), self._clock)
+            agent = self._agent = Agent(me, log, units, builder, self._lives(), clock, meters)
             await _together(
                 runner.run(),
                 self._stay_admitted(log, me),
@@ -226,7 +231,8 @@ class Daemon:
     def _builder(self, nix: NixCommand) -> NixBuilder:
         timeout_ms = self._config.nix.build_timeout_s * 1_000
         directory = self._config.data_dir / "builds"
-        return NixBuilder(directory, nix, wake=self._wake.set, timeout_ms=timeout_ms)
+        wake, meters = self._wake.set, self._meters
+        return NixBuilder(directory, nix, wake=wake, timeout_ms=timeout_ms, meters=meters)
 
     def _units(self) -> ProcessUnits | SystemdUnits:
         driver = self._config.driver
@@ -331,6 +337,7 @@ class Daemon:
         while True:
             self._wake.clear()
             due_ms = agent.step()
+            self._metrics.look(log, agent)
             self._node.leases.look(log.cluster())
             self._notifier.alive()
             self._notifier.status(self._status_line(log, agent))
@@ -367,6 +374,7 @@ class Daemon:
     def _told(self, change: Change) -> None:
         """The state has changed: write it down, and let everyone look who waits for it."""
         log_change(_log, change)
+        self._metrics.changed(change, self._state.cluster)
         self._node.announce()
         self._wake.set()
 

@@ -76,6 +76,8 @@ class NodeConfig:
     watchdog_mode: str = "auto"
     """`guaranteed`: no VM without a watchdog; `best-effort`: nobody relies on one; `auto`: as it is
     found."""
+    metrics_bind: str | None = None
+    """Where Prometheus is answered, `host:port`; None: nowhere."""
 
 
 def load(path: Path | None, flags: Mapping[str, Mapping[str, Any]]) -> NodeConfig:
@@ -117,6 +119,7 @@ def _assembled(values: Mapping[str, Mapping[str, Any]]) -> NodeConfig:
         nix=NixConfig(**values.get("nix", {})),
         lease=lease,
         watchdog_mode=values.get("watchdog", {}).get("mode", "auto"),
+        metrics_bind=values.get("metrics", {}).get("bind"),
     )
 
 
