@@ -92,6 +92,7 @@ in
         watchdog_ms = cfg.watchdog.timeout;
       };
       watchdog = { inherit (cfg.watchdog) mode; };
+      metrics = lib.mkIf (cfg.metrics.bind != null) { inherit (cfg.metrics) bind; };
     };
 
     environment.etc."blixard/blixard.toml".source = configFile;

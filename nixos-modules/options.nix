@@ -145,6 +145,16 @@ in
       '';
     };
 
+    metrics.bind = mkOption {
+      type = types.nullOr address;
+      default = null;
+      example = "127.0.0.1:9101";
+      description = ''
+        `host:port` on which this node answers Prometheus; null: nowhere. Whoever reaches it reads the
+        names of VMs, so the firewall is left as it is.
+      '';
+    };
+
     openFirewall = mkOption {
       type = types.bool;
       default = false;

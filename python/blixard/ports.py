@@ -241,3 +241,55 @@ class Lives(Protocol):
     def load(self) -> int | None: ...
 
     def save(self, incarnation: int) -> None: ...
+
+
+class Timed(StrEnum):
+    """What is measured with a stopwatch."""
+
+    COMMIT = "commit"
+    """From the arrival of a command at the leader until it is applied there."""
+    JOURNAL_SYNC = "journal-sync"
+    """One write of the log, until it is durable."""
+    STEP = "step"
+    """A step of the agent, the leader's part included."""
+    LEADER_STEP = "leader-step"
+    BUILD = "build"
+
+
+def _over() -> None: ...
+
+
+class Meters:
+    """What is told as it happens, to whoever measures. This one forgets it."""
+
+    def timed(self, what: Timed) -> Callable[[], None]:  # noqa: ARG002 - for those who measure
+        """Begin to measure. What is returned is called when it is over, if it ends well."""
+        return _over
+
+    def renewed(self, outcome: Outcome | Unavailable, left_ms: int | None) -> None:
+        """What came of a renewal, with what was left of the lease then; None if there was none."""
+
+    def lapsed(self, deadline_ms: int) -> None:
+        """The lease that ran until `deadline_ms` is over. May be told more than once."""
+
+    def landed(self, outcome: Outcome | Unavailable) -> None:
+        """What came of a command of this node's own."""
+
+    def starts_vm(self, name: str) -> None:
+        """A VM begins to start on this host."""
+
+    def saw(self, units: Mapping[str, SeenUnit] | None) -> None:
+        """What a step has seen: see `Units.seen`."""
+
+    def built(self, outcome: str) -> None:
+        """A build has ended: `built`, or the code of the reason why not."""
+
+    def called(self, method: str, code: str) -> None:
+        """A call of the API has ended with a gRPC status."""
+
+    def answered(self, method: str, seconds: float) -> None:
+        """A call that has one answer has got it."""
+
+
+UNMEASURED: Final = Meters()
+"""Where nobody measures."""

@@ -36,14 +36,12 @@ def test_a_vm_moves_and_says_how_long_it_was_away(cluster: LoopbackCluster, coun
     assert "web runs nowhere: it is stopped" in refused.stderr
 
 
-def test_a_node_is_drained_one_vm_after_the_other(
-    cluster: LoopbackCluster, counting: str
-) -> None:
+def test_a_node_is_drained_one_vm_after_the_other(cluster: LoopbackCluster, counting: str) -> None:
     names = ["a", "b", "c"]
     for name in names:
         cluster.cli("vm", "create", name, "--config", counting, "--require", "node=node-2")
     for name in names:
-        wait_until(lambda: cluster.vm(name)["state"] == "running"  # noqa: B023 - called at once, f"{name} runs")
+        cluster.cli("vm", "start", name, "--wait")
     planned = cluster.cli("node", "drain", "node-2", "--dry-run", check=False)
     assert planned.returncode == 3, "all of them are required to be there"
     assert "and node=node-2 is required" in planned.stderr

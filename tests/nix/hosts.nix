@@ -285,6 +285,7 @@ in
       advertise = "node-b:7100";
       dataDir = "/srv/blixard";
       openFirewall = true;
+      metrics.bind = "10.0.0.2:9101";
       watchdog.device = "/dev/watchdog1";
       watchdog.mode = "guaranteed";
       vms.web = {
