@@ -16,7 +16,7 @@ from random import SystemRandom
 from typing import Any, Final
 from uuid import uuid4
 
-from blixard import admission, equipment
+from blixard import __version__, admission, equipment
 from blixard.agent import Agent, Self
 from blixard.config import Misconfigured, NodeConfig
 from blixard.config.live import taken
@@ -140,11 +140,8 @@ class Daemon:
             store = SqliteStore(config.data_dir / "raft", self._meters)
             closing.callback(store.close)
             nix = NixCommand(config.nix.binary, config.nix.options)
-            builder, units = (
-                self._builder(nix),
-                equipment.units(config, self._wake.set, self._clock),
-            )
-            self._driver = units
+            builder = self._builder(nix)
+            units = self._driver = equipment.units(config, self._wake.set, self._clock)
             for driver in (builder, units):
                 await driver.open()
                 closing.push_async_callback(driver.close)
@@ -176,9 +173,8 @@ class Daemon:
             closing.callback(self._node.close)
             await server.serving(belongs=True)
             me = equipment.self_of(self._config, join_id)
-            agent = self._agent = Agent(
-                me, log, units, builder, equipment.lives(config), clock, meters
-            )
+            lives = equipment.lives(config)
+            agent = self._agent = Agent(me, log, units, builder, lives, clock, meters)
             await _together(
                 runner.run(),
                 self._stay_admitted(log, me),
