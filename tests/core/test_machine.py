@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 
 from blixard import machine
 from blixard.commands import (
+    AbandonMove,
     AddNode,
     CheckIn,
     Command,
@@ -27,8 +28,11 @@ from blixard.commands import (
     DeclareVm,
     DeleteVm,
     DisownVm,
+    DrainNode,
     Entry,
+    HandOverVm,
     Kept,
+    MoveVm,
     PlaceVm,
     RegisterNode,
     RemoveNode,
@@ -36,6 +40,7 @@ from blixard.commands import (
     RenewLeases,
     ReportVm,
     RestartVm,
+    ResumeNode,
     SetPolicy,
     SettleNode,
     StartVm,
@@ -175,6 +180,25 @@ class Proposers(RuleBasedStateMachine):
         self, name: str, verb: type[StartVm | StopVm | RestartVm | DeleteVm]
     ) -> None:
         self.applied(verb(name))
+
+    @rule(node_id=NODE_IDS, ends=st.booleans(), until_restart=st.booleans())
+    def an_operator_drains(self, node_id: int, ends: bool, until_restart: bool) -> None:
+        drain = DrainNode(node_id, "an operator", until_restart=until_restart)
+        self.applied(ResumeNode(node_id, "an operator") if ends else drain)
+
+    @precondition(lambda self: self.any_held())
+    @rule(data=st.data(), to=NODE_IDS, lag=st.sampled_from([0, 0, 0, 1]), goes=st.booleans())
+    def a_vm_moves(self, data: st.DataObject, to: int, lag: int, goes: bool) -> None:
+        vm = self.vm(data, held=True)
+        assert vm is not None
+        assert vm.holder is not None
+        if vm.move is None:
+            self.applied(MoveVm(vm.name, to, "an operator"))
+            return
+        node = self.law.cluster.nodes.get(vm.move.to)
+        life, epoch = (node.incarnation if node is not None else 0), vm.holder.epoch - lag
+        handed = HandOverVm(vm.name, vm.uid, epoch, vm.move.to, life)
+        self.applied(handed if goes else AbandonMove(vm.name, vm.uid, epoch, "it cannot"))
 
     @rule(data=st.data(), node_id=NODE_IDS)
     def the_leader_places(self, data: st.DataObject, node_id: int) -> None:
@@ -387,7 +411,7 @@ def test_the_proposers_reach_what_they_should() -> None:
                 seen.add((vm.state, vm.wanted))
             memberships.update(node.membership for node in self.law.cluster.nodes.values())
 
-    run(Watched, examples=400, repeatable=True)
+    run(Watched, examples=900, repeatable=True)
     assert {state for state, _ in seen} == set(State)
     assert {wanted for _, wanted in seen} == set(Wanted)
     assert memberships == set(Membership)
