@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -141,8 +142,13 @@ def test_no_event_is_lost_or_told_twice_when_the_leader_is_killed(cluster: Loopb
     assert len(changes) == 41, changes
     assert {actor for *_, actor in changes} == {"anna@desk"}
     for node in cluster.nodes.values():
+        wait_until(partial(_has_told, node.address, last), f"{node.name} has caught up")
         known = [one for one in everything(node.address) if one[0] <= last]
         assert known == [one for one in watch.told if one[0] <= last], node.name
+
+
+def _has_told(address: str, index: int) -> bool:
+    return any(one[0] >= index for one in everything(address))
 
 
 def test_a_restart_of_all_daemons_forgets_nothing_of_the_journal(cluster: LoopbackCluster) -> None:
