@@ -88,6 +88,7 @@ ROOMS = {
     "drivers.systemd": Room(SEAM, names("gi pydbus systemd")),
     # What it explains, it asks the scheduler itself.
     "wire": Room(SEAM | {"v1", "scheduler"}, GRPC),
+    "metrics": Room(SEAM, names("prometheus_client")),
     "wire.client": Room(NOUNS | {"v1"}, GRPC),
     # ring 6: doors
     "config": Room(NOUNS, names("tomli")),
@@ -108,7 +109,11 @@ ROOMS = {
             " wire.status"
         ),
     ),
-    "daemon": Room(SEAM | names("admission agent config drivers notify raft shutdown v1 wire")),
+    "daemon": Room(
+        SEAM
+        | names("admission agent config drivers equipment metrics notify raft shutdown v1 wire")
+    ),
+    "equipment": Room(SEAM | names("agent config drivers")),
     "__main__": Room(names("cli")),
 }
 

@@ -15,11 +15,14 @@ from blixard.leadership import Leadership
 from blixard.lease import LeaseTimes
 from blixard.model import LEVEL, Accepted, Capacity, Cluster, Outcome, Rejected, State
 from blixard.ports import (
+    UNMEASURED,
     Builder,
     Clock,
     Lives,
     Log,
+    Meters,
     SeenUnit,
+    Timed,
     Unavailable,
     Units,
     UnitState,
@@ -52,7 +55,14 @@ class Agent:
     """The doer of one node and, while that node leads, the decider of the cluster."""
 
     def __init__(
-        self, me: Self, log: Log, units: Units, builder: Builder, lives: Lives, clock: Clock
+        self,
+        me: Self,
+        log: Log,
+        units: Units,
+        builder: Builder,
+        lives: Lives,
+        clock: Clock,
+        meters: Meters = UNMEASURED,
     ) -> None:
         self._me = me
         self._log = log
@@ -60,6 +70,7 @@ class Agent:
         self._builder = builder
         self._lives = lives
         self._clock = clock
+        self._meters = meters
         self._incarnation = lives.load()
         self._fresh_index: int | None = None
         self._deadline_ms: int | None = None
@@ -68,7 +79,7 @@ class Agent:
         """No VM is started before the log is applied here up to this."""
         self._past: dict[str, node.Past] = {}
         self._progress_ms: dict[str, int] = {}
-        self._errands = Errands(log)
+        self._errands = Errands(log, meters)
         self._leadership = Leadership(log, clock, self._errands)
         self._refused_ms = -REFUSED_FOR_MS
         self.refusal: Rejected | None = None
@@ -87,10 +98,17 @@ class Agent:
     def step(self) -> int | None:
         """Begin whatever is missing between what is wanted and what is seen. Return in how many
         milliseconds another step is due, whatever happens until then; None if that is not known."""
+        ended = self._meters.timed(Timed.STEP)
+        due_ms = self._step()
+        ended()
+        return due_ms
+
+    def _step(self) -> int | None:
         # In this order: what is applied by then is in the state that is read afterwards.
         status = self._log.status()
         cluster = self._log.cluster()
         seen = self._units.seen()
+        self._meters.saw(seen)
         if seen is not None:
             units = dict(seen)
             self._remember(units)
@@ -98,7 +116,16 @@ class Agent:
                 self._sign_in(cluster, units)
             elif status.applied_index >= self._fresh_index:
                 self._tend(cluster, units, status.applied_index)
-        return self._leadership.step(cluster, status) if status.is_leader else None
+        if not status.is_leader:
+            return None
+        ended = self._meters.timed(Timed.LEADER_STEP)
+        due_ms = self._leadership.step(cluster, status)
+        ended()
+        return due_ms
+
+    def leads_in(self, term: int) -> bool:
+        """Whether this node had applied all that was decided before, when it led in this term."""
+        return self._leadership.term == term
 
     def become(self, me: Self) -> None:
         """Say something else of this node: the cluster hears it with the next step."""
@@ -118,6 +145,8 @@ class Agent:
     def _renewed(self, renewal: Renewal, outcome: Outcome | Unavailable) -> None:
         if renewal.incarnation != self._incarnation:
             return
+        left_ms = self.lease_left_ms if self._deadline_ms is not None else None
+        self._meters.renewed(outcome, left_ms)
         match outcome:
             case Accepted(index):
                 self._note_lapse()
@@ -131,6 +160,7 @@ class Agent:
     def _note_lapse(self) -> None:
         """The fence ends whatever is there when the lease ends: that is no failure of a VM."""
         if self._deadline_ms is not None and self.lease_left_ms == 0:
+            self._meters.lapsed(self._deadline_ms)
             self._past = {name: replace(past, is_fenced=True) for name, past in self._past.items()}
 
     def _remember(self, units: dict[str, SeenUnit]) -> None:
@@ -245,6 +275,7 @@ class Agent:
                 self._builder.release(action.name)
             case node.Start():
                 if self.lease_left_ms > 0 and applied_index >= self._renewed_index:
+                    self._meters.starts_vm(action.name)
                     self._units.start(action.name, action.run)
             case node.Stop():
                 self._units.stop(action.name, action.grace_ms, action.kill)

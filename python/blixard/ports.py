@@ -5,7 +5,7 @@ daemon plugs in the drivers; a simulator plugs in its own. Nothing here waits: w
 what became of it is *seen* at a later step.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -235,9 +235,104 @@ class Units(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class OutputLine:
+    """A line of text, without escape codes."""
+
+    at_ms: int
+    """When it was written, on the clock of its host; 0 if that is not known."""
+    text: str
+
+
+class Output(Protocol):
+    """What is written on this host about VMs, by their names."""
+
+    def lines(
+        self, name: str, limit: int, epoch: int | None, follows: Callable[[], bool]
+    ) -> AsyncGenerator[list[OutputLine], None]:
+        """The last `limit` lines, then what is written until `follows` is no longer true: it is
+        asked again and again. With an `epoch`, it begins with all that this placement has
+        written. Whoever stops reading closes it."""
+        ...
+
+
+class Attached(Protocol):
+    """A connection to a guest's serial port."""
+
+    async def read(self) -> bytes:
+        """What the guest writes, as it is; empty once the guest has ended."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Type; returns once the guest is about to read it."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Consoles(Output, Protocol):
+    """The consoles of the VMs of this host. They do not depend on the daemon."""
+
+    async def attach(self, name: str) -> Attached:
+        """Connect to a console. Raises `BlixardError` (NOT_RUNNING) if there is none now."""
+        ...
+
+
 class Lives(Protocol):
     """Remembers this node's incarnation for as long as the host stays up: a reboot forgets it."""
 
     def load(self) -> int | None: ...
 
     def save(self, incarnation: int) -> None: ...
+
+
+class Timed(StrEnum):
+    """What is measured with a stopwatch."""
+
+    COMMIT = "commit"
+    """From the arrival of a command at the leader until it is applied there."""
+    JOURNAL_SYNC = "journal-sync"
+    """One write of the log, until it is durable."""
+    STEP = "step"
+    """A step of the agent, the leader's part included."""
+    LEADER_STEP = "leader-step"
+    BUILD = "build"
+
+
+def _over() -> None: ...
+
+
+class Meters:
+    """What is told as it happens, to whoever measures. This one forgets it."""
+
+    def timed(self, what: Timed) -> Callable[[], None]:  # noqa: ARG002 - for those who measure
+        """Begin to measure. What is returned is called when it is over, if it ends well."""
+        return _over
+
+    def renewed(self, outcome: Outcome | Unavailable, left_ms: int | None) -> None:
+        """What came of a renewal, with what was left of the lease then; None if there was none."""
+
+    def lapsed(self, deadline_ms: int) -> None:
+        """The lease that ran until `deadline_ms` is over. May be told more than once."""
+
+    def landed(self, outcome: Outcome | Unavailable) -> None:
+        """What came of a command of this node's own."""
+
+    def starts_vm(self, name: str) -> None:
+        """A VM begins to start on this host."""
+
+    def saw(self, units: Mapping[str, SeenUnit] | None) -> None:
+        """What a step has seen: see `Units.seen`."""
+
+    def built(self, outcome: str) -> None:
+        """A build has ended: `built`, or the code of the reason why not."""
+
+    def called(self, method: str, code: str) -> None:
+        """A call of the API has ended with a gRPC status."""
+
+    def answered(self, method: str, seconds: float) -> None:
+        """A call that has one answer has got it."""
+
+
+UNMEASURED: Final = Meters()
+"""Where nobody measures."""

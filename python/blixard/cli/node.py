@@ -60,6 +60,7 @@ from blixard.errors import Code
     metavar="auto|guaranteed|best-effort",
     help="guaranteed: refuse to start without a watchdog (auto).",
 )
+@click.option("--metrics-bind", metavar="HOST:PORT", help="Where Prometheus is answered (nowhere).")
 @click.option("--check", is_flag=True, help="Say whether the configuration is sound, and end.")
 @click.pass_context
 def node(ctx: click.Context, /, file: str | None, check: bool, **given: Any) -> None:
@@ -120,6 +121,7 @@ def _as_tables(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
         },
         "lease": {key: given[key] for key in ("lease_ms", "renew_ms", "kill_ms", "watchdog_ms")},
         "watchdog": {"mode": given["watchdog_mode"]},
+        "metrics": {"bind": given["metrics_bind"]},
     }
     return {
         table: {key: value for key, value in keys.items() if value is not None}
