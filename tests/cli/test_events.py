@@ -172,6 +172,16 @@ def test_a_stream_that_is_lost_goes_on_elsewhere_without_gap_or_repetition(
     ]
 
 
+def test_a_node_that_lags_a_little_repeats_nothing(node: FakeNode, other: FakeNode) -> None:
+    node.streams = [[an_event(41, "a"), an_event(41, "b"), lose]]
+    # It has come to 40 when it is asked, and hears of 41 later.
+    late = [an_event(41, name) for name in "abc"]
+    other.streams = [[mark("synced", 40), *late]]
+    with Client((node.socket, other.socket), timeout_ms=5_000) as asked:
+        told = followed(asked, 4)
+    assert [name for kind, _, name in told if kind == "event"] == ["a", "b", "c"]
+
+
 def test_objects_are_told_anew_after_a_loss(node: FakeNode, other: FakeNode) -> None:
     node.streams = [[put(a_vm("web"), 40, initial=True), mark("synced", 40), lose]]
     other.streams = [[put(a_vm("db"), 45, initial=True), mark("synced", 45)]]
