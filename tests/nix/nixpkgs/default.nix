@@ -112,6 +112,7 @@ let
         "grpcio-health-checking"
         "grpcio-reflection"
         "msgspec"
+        "prometheus-client"
         "pysyncobj"
         "systemd-python"
         "tomli"
