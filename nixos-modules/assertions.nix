@@ -32,6 +32,7 @@ let
       "renew_ms"
       "watchdog_ms"
     ];
+    metrics = [ "bind" ];
     nix = [
       "binary"
       "build_timeout_s"

@@ -114,7 +114,7 @@ class PrometheusMeters(Meters):
             since_ms = self._homeless_ms.pop(key, None)
             if since_ms is not None:
                 self._failover.observe((now_ms - since_ms) / 1000)
-        elif vm.holder is None:
+        elif vm.holder is None and vm.state is not State.PENDING:
             # Stopped, deleted or failed: it comes back as something else.
             self._homeless_ms.pop(key, None)
 
