@@ -22,7 +22,9 @@ let
   # What the daemon reads, so that a mistake is met here and not on the host.
   known = {
     capacity = [
+      "disk_mib"
       "memory_mib"
+      "reserve_disk_mib"
       "reserve_memory_mib"
       "vcpus"
     ];
@@ -45,6 +47,7 @@ let
       "data_dir"
       "driver"
       "id"
+      "labels"
       "log_level"
       "peers"
       "socket"

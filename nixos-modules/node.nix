@@ -78,8 +78,12 @@ in
           ;
         data_dir = cfg.dataDir;
       }
+      // lib.optionalAttrs (cfg.labels != { }) { inherit (cfg) labels; }
       // lib.optionalAttrs (cfg.advertise != null) { inherit (cfg) advertise; };
-      capacity.reserve_memory_mib = cfg.reserve.memory;
+      capacity = {
+        reserve_disk_mib = cfg.reserve.disk;
+        reserve_memory_mib = cfg.reserve.memory;
+      };
       # Node and keeper keep to the same times, so they are always said.
       lease = {
         lease_ms = cfg.lease.duration;
@@ -133,6 +137,8 @@ in
       wantedBy = [ "multi-user.target" ];
       wants = [ "network-online.target" ];
       after = [
+        # It ends after the daemon, which lets the VMs go when the host shuts down.
+        "blixard-keeper.service"
         "dbus.service"
         "network-online.target"
         "nix-daemon.socket"

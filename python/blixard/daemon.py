@@ -28,17 +28,17 @@ from blixard.drivers.nix_command import NixCommand
 from blixard.drivers.process import ProcessUnits
 from blixard.drivers.systemd import SystemdUnits
 from blixard.drivers.systemd_files import UnitFiles
-from blixard.machine.changes import Change
+from blixard.machine.changes import Batch
 from blixard.metrics import Metrics
 from blixard.model import LEVEL, Capacity
-from blixard.notify import ServiceNotifier, log_change, set_up_logging
-from blixard.ports import Log
+from blixard.notify import ServiceNotifier, log_event, set_up_logging
 from blixard.raft.engine import RaftEngine
 from blixard.raft.recovery import bootstrap, identity_of, join
 from blixard.raft.replica import Replica, ReplicatedCluster
 from blixard.raft.runner import EngineRunner
 from blixard.raft.store import SqliteStore
 from blixard.raft.transport import GrpcTransport
+from blixard.shutdown import hand_over, let_go
 from blixard.v1 import blixard_pb2 as pb
 from blixard.wire import peers
 from blixard.wire.node_log import NodeLog
@@ -47,10 +47,6 @@ from blixard.wire.server import ClusterService, RaftService, Server
 STEP_EVERY_S: Final = 0.5
 """The longest pause between two steps of the agent; whatever changes wakes it earlier."""
 RETRY_S: Final = 1.0
-ASK_EVERY_S: Final = 0.02
-"""How often a leader that stops asks another member to lead."""
-HAND_OVER_S: Final = 1.0
-"""How long a leader that stops may wait for its successor."""
 DEFECT: Final = "defect in a driver"
 """How drivers tell the loop of a mistake of ours."""
 MICROVMS: Final = Path("/var/lib/microvms")
@@ -98,6 +94,7 @@ class Daemon:
         self._changed = asyncio.Event()
         """That the configuration is to be read anew."""
         self._agent: Agent | None = None
+        self._driver: ProcessUnits | SystemdUnits | None = None
         self._belongs = asyncio.Event()
         self._leaving = asyncio.Event()
 
@@ -140,22 +137,13 @@ class Daemon:
     async def _leave(self, living: "asyncio.Future[None]") -> None:
         """End the daemon's life when a signal says so, after letting another member lead."""
         await self._leaving.wait()
+        units = self._driver
         if self._node.opened:
-            await self._hand_over(self._node.log)
+            if isinstance(units, SystemdUnits) and await units.is_shutting_down():
+                log = self._node.log
+                await let_go(self._config.node_id, log, units, self._notifier, self._held)
+            await hand_over(self._node.log)
         living.cancel()
-
-    async def _hand_over(self, log: Log) -> None:
-        """Return once another member leads, at once if this one does not or has no majority."""
-        status = log.status()
-        heard_ms = [age_ms for age_ms in status.heard_ms.values() if age_ms < HAND_OVER_S * 1_000]
-        if not status.is_leader or not heard_ms or 2 * (len(heard_ms) + 1) <= len(status.members):
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(HAND_OVER_S):
-                while log.status().leader_id in (status.node_id, None):
-                    # A successor needs the whole log, and the request can be lost.
-                    log.transfer_leadership()
-                    await asyncio.sleep(ASK_EVERY_S)
 
     async def _live(self) -> None:
         """Listen, belong to a cluster, and take one step after another."""
@@ -165,6 +153,7 @@ class Daemon:
             closing.callback(store.close)
             nix = NixCommand(config.nix.binary, config.nix.options)
             builder, units = self._builder(nix), self._units()
+            self._driver = units
             for driver in (builder, units):
                 await driver.open()
                 closing.push_async_callback(driver.close)
@@ -186,6 +175,7 @@ class Daemon:
             clock, meters = self._clock, self._meters
             log = Replica(engine, self._state, self.cluster_id, clock, carry, meters)
             self._node.open(log)
+            closing.callback(self._node.close)
             await server.serving(belongs=True)
             me = self._self(join_id)
             agent = self._agent = Agent(me, log, units, builder, self._lives(), clock, meters)
@@ -253,7 +243,9 @@ class Daemon:
 
     def _self(self, join_id: str) -> Self:
         capacity = self._config.capacity
-        here = host.capacity(capacity.reserve_memory_mib)
+        here = host.capacity(
+            self._config.data_dir, capacity.reserve_memory_mib, capacity.reserve_disk_mib
+        )
         return Self(
             node_id=self._config.node_id,
             address=self._config.advertise,
@@ -262,8 +254,10 @@ class Daemon:
             capacity=Capacity(
                 vcpus=capacity.vcpus or here.vcpus,
                 memory_mib=capacity.memory_mib or here.memory_mib,
+                disk_mib=capacity.disk_mib or here.disk_mib,
             ),
             version=__version__,
+            labels={**self._config.labels, **host.labels()},
             level=LEVEL,
             times=self._config.lease,
         )
@@ -371,11 +365,12 @@ class Daemon:
             if vm.holder is not None and vm.holder.node_id == self._config.node_id
         ]
 
-    def _told(self, change: Change) -> None:
+    def _told(self, batch: Batch) -> None:
         """The state has changed: write it down, and let everyone look who waits for it."""
-        log_change(_log, change)
-        self._metrics.changed(change, self._state.cluster)
-        self._node.announce()
+        for event in batch.events:
+            log_event(_log, event)
+        self._metrics.changed(batch, self._state.cluster)
+        self._node.tell(batch)
         self._wake.set()
 
 

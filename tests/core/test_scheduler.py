@@ -196,9 +196,9 @@ def test_figures(record_property: Any) -> None:
     members = set(range(1, FIGURE_NODES + 1))
     sight = leader.Sight(1, members)
     state = cluster(*nodes, *waiting)
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     duties = list(leader.duties(state, sight))
-    placing_s = time.perf_counter() - began_s
+    placing_s = time.process_time() - began_s
     assert len(duties) == FIGURE_VMS
     busy = [
         vm(f"vm-{n}", 1 + n % FIGURE_NODES, standby=Standby(2 + n % 900, 12 + n % 900, BUILT))
@@ -207,9 +207,9 @@ def test_figures(record_property: Any) -> None:
     state = cluster(*nodes, *busy)
     idle_ms = []
     for _ in range(5):
-        began_s = time.perf_counter()
+        began_s = time.process_time()
         assert not list(leader.duties(state, sight))
-        idle_ms.append((time.perf_counter() - began_s) * 1_000)
+        idle_ms.append((time.process_time() - began_s) * 1_000)
     print(f"placing {FIGURE_VMS} VMs on {FIGURE_NODES} nodes: {placing_s:.2f} s")
     print(f"a leader with nothing to do: {min(idle_ms):.1f} to {max(idle_ms):.1f} ms")
     assert placing_s < 2.0

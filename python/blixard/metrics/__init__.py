@@ -13,7 +13,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
-from blixard.machine.changes import Change
+from blixard.machine.changes import Batch
 from blixard.metrics.collector import NodeCollector, Seen
 from blixard.metrics.listener import Listener
 from blixard.metrics.meters import PrometheusMeters
@@ -82,8 +82,9 @@ class Metrics:
             at_ms=self._clock.wall_ms(),
         )
 
-    def changed(self, change: Change, cluster: Cluster) -> None:
+    def changed(self, batch: Batch, cluster: Cluster) -> None:
         """An entry was applied here, and this is what it changed."""
-        vm = cluster.vms.get(change.vm)
-        if vm is not None:
-            self.meters.changed(vm, leads=self._leads)
+        for name in batch.vms:
+            vm = cluster.vms.get(name)
+            if vm is not None:
+                self.meters.changed(vm, leads=self._leads)

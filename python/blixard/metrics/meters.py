@@ -110,10 +110,10 @@ class PrometheusMeters(Meters):
         self._call.labels(method).observe(seconds)
 
     def changed(self, vm: Vm, *, leads: bool) -> None:
-        """A VM came to another state or host. `leads`: this node leads, and saw it happen."""
+        """A VM is other than before. `leads`: this node leads, and saw it happen."""
         key, now_ms = (vm.name, vm.uid), self._clock.boot_ms()
         if vm.state is State.PENDING and vm.reason.code in FAILOVERS:
-            if leads:
+            if leads and key not in self._homeless_ms:
                 self._failovers.labels(vm.reason.code).inc()
                 self._homeless_ms[key] = now_ms
         elif vm.state is State.RUNNING:

@@ -5,6 +5,7 @@ from typing import Final, Generic, TypeVar
 
 from google.protobuf.message import Message
 
+from blixard.model import Rejected
 from blixard.v1 import blixard_pb2 as pb
 
 Response = TypeVar("Response", bound=Message)
@@ -22,6 +23,21 @@ class Call(Generic[Response]):
     """It may take long where it is answered (a flake is locked), so it is not asked elsewhere."""
 
 
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """One address did not serve the call."""
+
+    said: str
+    rejected: Rejected | None = None
+    """Its own words, if it refused."""
+    answered: bool = False
+    """It is there: it refused, or answered something else just before."""
+    leader: str = ""
+    maybe_applied: bool = False
+    hopeless: bool = False
+    """To ask it again would change nothing."""
+
+
 LIST_VMS: Final = Call("ClusterService/ListVms", pb.ListVmsResponse)
 VM_STATUS: Final = Call("ClusterService/GetVmStatus", pb.GetVmStatusResponse)
 CLUSTER_STATUS: Final = Call("ClusterService/GetClusterStatus", pb.GetClusterStatusResponse)
@@ -35,6 +51,11 @@ DELETE_VM: Final = Call("ClusterService/DeleteVm", pb.ChangeResponse, changes=Tr
 DECLARE_VM: Final = Call("ClusterService/DeclareVm", pb.ChangeResponse, changes=True, patient=True)
 DISOWN_VM: Final = Call("ClusterService/DisownVm", pb.ChangeResponse, changes=True)
 SET_VM_POLICY: Final = Call("ClusterService/SetVmPolicy", pb.ChangeResponse, changes=True)
+MOVE_VM: Final = Call("ClusterService/MoveVm", pb.ChangeResponse, changes=True)
+EXPLAIN_VM: Final = Call("ClusterService/ExplainVm", pb.ExplainVmResponse, patient=True)
+DRAIN_NODE: Final = Call("ClusterService/DrainNode", pb.DrainNodeResponse, changes=True)
+RESUME_NODE: Final = Call("ClusterService/ResumeNode", pb.ResumeNodeResponse, changes=True)
+PLAN_DRAIN: Final = Call("ClusterService/PlanDrain", pb.PlanDrainResponse)
 CONFIRM_NODE_DOWN: Final = Call(
     "ClusterService/ConfirmNodeDown", pb.ConfirmNodeDownResponse, changes=True
 )
@@ -44,3 +65,4 @@ LEAVE: Final = Call(
 JOIN_THROUGH: Final = Call(
     "ClusterService/JoinThrough", pb.JoinThroughResponse, changes=True, patient=True
 )
+WATCH: Final = Call("ClusterService/Watch", pb.WatchResponse)
