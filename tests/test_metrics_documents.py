@@ -2,7 +2,10 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from blixard.metrics.catalog import GROUPS, METRICS, Metric
 
@@ -18,6 +21,7 @@ def series(metric: Metric) -> set[str]:
     return {f"{metric.name}_{part}" for part in ("bucket", "sum", "count")}
 
 
+PROMTOOL = Path("/opt/blixard/promtool")
 EXPORTED = {name for metric in METRICS.values() for name in series(metric)}
 
 
@@ -58,3 +62,14 @@ def test_every_panel_has_a_place_and_a_query() -> None:
     places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}
     assert len(places) == len(panels) >= 14
     assert all(target["expr"] for panel in panels for target in panel["targets"])
+
+
+@pytest.mark.skipif(not PROMTOOL.exists(), reason="make test unpacks it")
+def test_every_rule_speaks_when_it_shall() -> None:
+    rules = DOCS / "monitoring/alerts_test.yml"
+    tried = set(re.findall(r"alertname: (\w+)", rules.read_text()))
+    assert tried == set(re.findall(r"alert: (\w+)", (DOCS / "monitoring/alerts.yml").read_text()))
+    ended = subprocess.run(
+        [PROMTOOL, "test", "rules", rules], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
