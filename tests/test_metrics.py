@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from blixard.errors import BlixardError, Code
-from blixard.machine.changes import Change
+from blixard.machine.changes import Batch
 from blixard.metrics import Metrics
 from blixard.metrics.catalog import METRICS
 from blixard.metrics.listener import Listener
@@ -199,7 +199,7 @@ def test_a_failover_lasts_from_the_loss_to_the_run(
     ):
         node = None if state is State.PENDING else 2
         world.vms = {"web": vm("web", state, node, code)}
-        metrics.changed(Change("", vm="web"), world.cluster())
+        metrics.changed(Batch(9, vms=("web",)), world.cluster())
         time.now_ms += 2_000
     assert value(metrics, "failovers_total", reason="host-lost") == counted
     assert value(metrics, "failover_duration_seconds_count") == counted
