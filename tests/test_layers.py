@@ -110,8 +110,10 @@ ROOMS = {
         ),
     ),
     "daemon": Room(
-        SEAM | names("admission agent config drivers metrics notify raft shutdown v1 wire")
+        SEAM
+        | names("admission agent config drivers equipment metrics notify raft shutdown v1 wire")
     ),
+    "equipment": Room(SEAM | names("agent config drivers")),
     "__main__": Room(names("cli")),
 }
 

@@ -16,22 +16,20 @@ from random import SystemRandom
 from typing import Any, Final
 from uuid import uuid4
 
-from blixard import __version__, admission
+from blixard import admission, equipment
 from blixard.agent import Agent, Self
-from blixard.config import RUNTIME_DIR, Misconfigured, NodeConfig
+from blixard.config import Misconfigured, NodeConfig
 from blixard.config.live import taken
 from blixard.drivers import host, watchdog
+from blixard.drivers.console_lines import LogFiles
 from blixard.drivers.flake_lock import NixLocker
-from blixard.drivers.lives import LifeFile
 from blixard.drivers.nix import NixBuilder
 from blixard.drivers.nix_command import NixCommand
-from blixard.drivers.process import ProcessUnits
 from blixard.drivers.systemd import SystemdUnits
-from blixard.drivers.systemd_files import UnitFiles
 from blixard.machine.changes import Batch
 from blixard.metrics import Metrics
-from blixard.model import LEVEL, Capacity
 from blixard.notify import ServiceNotifier, log_event, set_up_logging
+from blixard.ports import Units
 from blixard.raft.engine import RaftEngine
 from blixard.raft.recovery import bootstrap, identity_of, join
 from blixard.raft.replica import Replica, ReplicatedCluster
@@ -49,8 +47,6 @@ STEP_EVERY_S: Final = 0.5
 RETRY_S: Final = 1.0
 DEFECT: Final = "defect in a driver"
 """How drivers tell the loop of a mistake of ours."""
-MICROVMS: Final = Path("/var/lib/microvms")
-"""Where microvm.nix keeps VMs (its doc/src/conventions.md)."""
 
 _log = logging.getLogger("blixard")
 
@@ -61,14 +57,6 @@ def run(config: NodeConfig, reread: Callable[[], NodeConfig]) -> int:
     set_up_logging(config.log_level)
     asyncio.run(Daemon(config, reread).run())
     return 0
-
-
-class BestEffortUnits(SystemdUnits):
-    """Runs VMs on a host whose watchdog, if it has one, nobody is to rely on."""
-
-    @property
-    def guaranteed(self) -> bool:
-        return False
 
 
 class Daemon:
@@ -94,7 +82,7 @@ class Daemon:
         self._changed = asyncio.Event()
         """That the configuration is to be read anew."""
         self._agent: Agent | None = None
-        self._driver: ProcessUnits | SystemdUnits | None = None
+        self._driver: Units | None = None
         self._belongs = asyncio.Event()
         self._leaving = asyncio.Event()
 
@@ -152,7 +140,10 @@ class Daemon:
             store = SqliteStore(config.data_dir / "raft", self._meters)
             closing.callback(store.close)
             nix = NixCommand(config.nix.binary, config.nix.options)
-            builder, units = self._builder(nix), self._units()
+            builder, units = (
+                self._builder(nix),
+                equipment.units(config, self._wake.set, self._clock),
+            )
             self._driver = units
             for driver in (builder, units):
                 await driver.open()
@@ -160,7 +151,14 @@ class Daemon:
             if config.watchdog_mode == "guaranteed":
                 await watchdog.required(units, by_systemd=isinstance(units, SystemdUnits))
             closing.push_async_callback(self._reporter.close)
-            service = ClusterService(self._node, self, lambda: self._transport, NixLocker(nix))
+            service = ClusterService(
+                self._node,
+                self,
+                lambda: self._transport,
+                NixLocker(nix),
+                equipment.consoles(config, units),
+                LogFiles(config.data_dir / "builds" / "logs"),
+            )
             server = Server(service, RaftService(self._node), self._meters)
             await server.start(config.bind, config.socket)
             closing.push_async_callback(server.stop)
@@ -177,8 +175,10 @@ class Daemon:
             self._node.open(log)
             closing.callback(self._node.close)
             await server.serving(belongs=True)
-            me = self._self(join_id)
-            agent = self._agent = Agent(me, log, units, builder, self._lives(), clock, meters)
+            me = equipment.self_of(self._config, join_id)
+            agent = self._agent = Agent(
+                me, log, units, builder, equipment.lives(config), clock, meters
+            )
             await _together(
                 runner.run(),
                 self._stay_admitted(log, me),
@@ -210,7 +210,7 @@ class Daemon:
             set_up_logging(self._config.log_level)
             nix.configure(self._config.nix.binary, self._config.nix.options)
             builder.timeout_ms = self._config.nix.build_timeout_s * 1_000
-            agent.become(self._self(join_id))
+            agent.become(equipment.self_of(self._config, join_id))
             self._not_taken = f"needs a restart: {', '.join(waiting)}" if waiting else ""
             _log.info("configuration taken%s", f"; {self._not_taken}" if waiting else "")
         self._notifier.ready()
@@ -223,44 +223,6 @@ class Daemon:
         directory = self._config.data_dir / "builds"
         wake, meters = self._wake.set, self._meters
         return NixBuilder(directory, nix, wake=wake, timeout_ms=timeout_ms, meters=meters)
-
-    def _units(self) -> ProcessUnits | SystemdUnits:
-        driver = self._config.driver
-        if driver == "systemd" or (driver == "auto" and host.has_systemd()):
-            files = UnitFiles(MICROVMS, RUNTIME_DIR / "units")
-            relies = self._config.watchdog_mode != "best-effort"
-            kind = SystemdUnits if relies else BestEffortUnits
-            return kind(files, wake=self._wake.set)
-        return ProcessUnits(
-            self._config.data_dir / "vms",
-            wake=self._wake.set,
-            clock=self._clock,
-            boot_id=host.boot_id(),
-        )
-
-    def _lives(self) -> LifeFile:
-        return LifeFile(self._config.data_dir / "life.json", host.boot_id())
-
-    def _self(self, join_id: str) -> Self:
-        capacity = self._config.capacity
-        here = host.capacity(
-            self._config.data_dir, capacity.reserve_memory_mib, capacity.reserve_disk_mib
-        )
-        return Self(
-            node_id=self._config.node_id,
-            address=self._config.advertise,
-            machine_id=host.machine_id(self._config.data_dir),
-            join_id=join_id,
-            capacity=Capacity(
-                vcpus=capacity.vcpus or here.vcpus,
-                memory_mib=capacity.memory_mib or here.memory_mib,
-                disk_mib=capacity.disk_mib or here.disk_mib,
-            ),
-            version=__version__,
-            labels={**self._config.labels, **host.labels()},
-            level=LEVEL,
-            times=self._config.lease,
-        )
 
     def _engine(self, store: SqliteStore) -> RaftEngine:
         return RaftEngine(

@@ -97,9 +97,9 @@ def no_leader(_: Any, context: Context) -> None:
 class FakeNode(grpc.GenericRpcHandler):
     """One node, at `address` and at `socket`. It keeps VMs and the outcomes of requests.
 
-    `script` holds, for a procedure, the steps that answer its next calls, and `streams` what each
-    next `Watch` is told. A node with a `leader` sends callers there. After `lose_answers`, that many
-    changes are made and never answered.
+    `script` holds, for a procedure, the steps that answer its next calls, `streams` what each
+    next `Watch` is told. A node with a `leader` sends callers there. After `lose_answers`, that
+    many changes are made and never answered.
     """
 
     def __init__(self, socket: Path) -> None:

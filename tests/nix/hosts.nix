@@ -292,12 +292,18 @@ in
         source = "github:me/infra#web";
         memory = 1024;
         failover = "always";
+        group = "web";
+        apart = [ "web/zone" ];
+        disk = 2048;
+        require = [ "zone=cellar" ];
       };
       settings = {
         capacity.memory_mib = 24576;
         nix.options.cores = "2";
         node.log_level = "debug";
       };
+      labels.zone = "cellar";
+      reserve.disk = 20480;
       reserve.memory = 4096;
       lease.duration = 12000;
       lease.renewal = 900;
