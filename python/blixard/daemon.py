@@ -16,7 +16,7 @@ from random import SystemRandom
 from typing import Any, Final
 from uuid import uuid4
 
-from blixard import admission, equipment
+from blixard import __version__, admission, equipment
 from blixard.agent import Agent, Self
 from blixard.config import Misconfigured, NodeConfig
 from blixard.config.live import taken
