@@ -16,6 +16,9 @@ from blixard.ports import Clock, Meters, SeenUnit, Timed, Unavailable, UnitState
 FAILOVERS: Final = ("host-lost", "host-restarted", "host-confirmed-down", FENCED)
 """Reasons of a VM that waits for a host because it has lost its own."""
 
+BUILDS: Final = ("built", "build-failed", "evaluation-failed", "source-unreadable")
+"""The usual ends of a build; others exist."""
+
 _HISTOGRAMS: Final = {
     Timed.COMMIT: "blixard_raft_commit_duration_seconds",
     Timed.JOURNAL_SYNC: "blixard_journal_sync_duration_seconds",
@@ -44,6 +47,9 @@ class PrometheusMeters(Meters):
         self._calls = _counter(registry, "blixard_grpc_requests_total")
         for outcome in ("accepted", "rejected", "unavailable"):
             self._renewals.labels(outcome)
+        # What is not there before its first time has no increase then.
+        for outcome in BUILDS:
+            self._builds.labels(outcome)
         for reason in FAILOVERS:
             self._failovers.labels(reason)
         self._led_term = 0
@@ -114,7 +120,7 @@ class PrometheusMeters(Meters):
             since_ms = self._homeless_ms.pop(key, None)
             if since_ms is not None:
                 self._failover.observe((now_ms - since_ms) / 1000)
-        elif vm.holder is None:
+        elif vm.holder is None and vm.state is not State.PENDING:
             # Stopped, deleted or failed: it comes back as something else.
             self._homeless_ms.pop(key, None)
 

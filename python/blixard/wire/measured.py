@@ -13,7 +13,6 @@ from blixard.ports import Meters
 
 _Ends = Callable[[Any, Any], Awaitable[Any]]
 _Yields = Callable[[Any, Any], AsyncIterator[Any]]
-_NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 _METHODS: Final = {
     (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
     (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
@@ -78,7 +77,8 @@ class MeasuredCalls(grpc.aio.ServerInterceptor):
             code = "CANCELLED"
             raise
         except BaseException:
-            code = _NAMES.get(context.code(), code)
+            said = context.code()
+            code = said.name if isinstance(said, grpc.StatusCode) else code
             raise
         finally:
             self._meters.called(name, code)
