@@ -24,6 +24,7 @@ class Call(Generic[Response]):
 
 LIST_VMS: Final = Call("ClusterService/ListVms", pb.ListVmsResponse)
 VM_STATUS: Final = Call("ClusterService/GetVmStatus", pb.GetVmStatusResponse)
+EXPLAIN_VM: Final = Call("ClusterService/ExplainVm", pb.ExplainVmResponse)
 CLUSTER_STATUS: Final = Call("ClusterService/GetClusterStatus", pb.GetClusterStatusResponse)
 RAFT_STATUS: Final = Call("BlixardService/GetRaftStatus", pb.GetRaftStatusResponse)
 OPEN_SESSION: Final = Call("ClusterService/OpenSession", pb.OpenSessionResponse)

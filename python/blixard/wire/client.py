@@ -22,6 +22,7 @@ from blixard.wire.calls import (
     DECLARE_VM,
     DELETE_VM,
     DISOWN_VM,
+    EXPLAIN_VM,
     JOIN_THROUGH,
     LEAVE,
     LIST_VMS,
@@ -137,6 +138,9 @@ class Client:
 
     def vm_status(self, name: str, *, stale: bool = False) -> pb.GetVmStatusResponse:
         return self._settled(VM_STATUS, pb.GetVmStatusRequest(name=name, stale=stale))
+
+    def explain_vm(self, name: str) -> pb.ExplainVmResponse:
+        return self._settled(EXPLAIN_VM, pb.ExplainVmRequest(name=name))
 
     def cluster_status(self, *, stale: bool = False) -> pb.GetClusterStatusResponse:
         return self._settled(CLUSTER_STATUS, pb.GetClusterStatusRequest(stale=stale))
