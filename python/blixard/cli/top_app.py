@@ -1,4 +1,4 @@
-"""The live view in a terminal. The only module that imports Textual, which makes it slow to load."""
+"""The live view in a terminal. No other module imports Textual, which takes long to load."""
 
 import asyncio
 import signal

@@ -20,7 +20,7 @@ _HOSTS: Final = (
     Column("ROLE", priority=3),
     Column("LEASE", priority=7, right=True),
     Column("CPU", priority=6),
-    Column("MEMORY", priority=5),
+    Column("MEMORY GiB", priority=5),
     Column("VMS", priority=4, right=True),
     Column("NOTE", priority=8, cuttable=True),
 )
@@ -34,7 +34,8 @@ _GUESTS: Final = (
     Column("NOTE", priority=8, cuttable=True),
 )
 _EVENTS: Final = (Column("EVENTS"), Column(""), Column("", cuttable=True))
-_BAR_CELLS: Final = 6
+_WIDE: Final = 100
+"""From this width on, bars are long."""
 _FEWEST_EVENTS: Final = 2
 KEYS: Final = "/ filter  s sort  enter detail  w why  l logs  e events  ? help  q quit"
 
@@ -54,12 +55,17 @@ class Canvas:
         ellipsis = "…" if self.unicode else "..."
         return text[: max(0, width - len(ellipsis))] + ellipsis[:width]
 
+    def fitted(self, text: str) -> str:
+        """The text in one line."""
+        return text if self.width is None else self.cut(text, self.width)
+
     def bar(self, part: int, whole: int) -> str:
         """How much of the whole is taken. Whatever is more than nothing shows."""
         full, empty = ("█", "░") if self.unicode else ("#", ".")
-        cells = round(_BAR_CELLS * min(part, whole) / whole) if whole else 0
+        length = 4 if self.width is not None and self.width < _WIDE else 10
+        cells = round(length * min(part, whole) / whole) if whole else 0
         cells = max(cells, 1) if part else cells
-        return full * cells + empty * (_BAR_CELLS - cells)
+        return full * cells + empty * (length - cells)
 
 
 def frame(picture: Picture, view: View, canvas: Canvas) -> list[Line]:
@@ -82,7 +88,7 @@ def frame(picture: Picture, view: View, canvas: Canvas) -> list[Line]:
         title, *rows = section
         lines.append(title)
         if not rows:
-            lines.append([(_none(picture, view, kind), "dim")])
+            lines.append([(canvas.fitted(_none(picture, view, kind)), "dim")])
         for row, one in zip(rows[window.first : window.last], window.rows, strict=True):
             chosen = canvas.height is not None and view.cursor == (kind, one.name)
             lines.append(_chosen(row, canvas) if chosen else row)
@@ -96,32 +102,37 @@ def frame(picture: Picture, view: View, canvas: Canvas) -> list[Line]:
 
 def head(picture: Picture, canvas: Canvas) -> list[Line]:
     """Who and how well, the log, and, if need be, why there is nothing newer."""
-    color = {"healthy": "green", "degraded": "yellow"}.get(picture.health, "red")
-    nodes = f"{picture.up} of {len(picture.hosts)} nodes up"
-    margin = f"can lose {picture.spare}" if picture.spare > 0 else "can lose none"
-    first: Line = [
-        (f"cluster {canvas.cut(picture.cluster, 12)}", "bold"),
-        (GAP, ""),
-        (picture.health, "" if picture.stale else color),
-        (f"{GAP}{nodes}{GAP}{margin}", ""),
-    ]
-    clock = time.strftime("%H:%M:%S", time.localtime(picture.now_ms / 1000))
-    right = f"last picture {picture.age_ms // 1000} s old" if picture.stale else clock
-    if not picture.cluster.strip("-"):
-        first, right = [("no picture yet", "bold")], clock
-    gap = max(2, (canvas.width or 0) - sum(len(text) for text, _ in first) - len(right))
-    first += [(" " * gap, ""), (right, "reverse" if picture.stale else "")]
     rate = "" if picture.rate is None else f"{GAP}+{picture.rate:.1f}/s"
     leader = f"leader {picture.leader}" if picture.leader else "no leader known"
     raft = f"{leader}{GAP}term {picture.term}{GAP}index {picture.index}{rate}"
+    first, right = _headline(picture, canvas)
+    gap = max(2, (canvas.width or 0) - sum(len(text) for text, _ in first) - len(right))
+    first += [(" " * gap, ""), (right, "reverse" if picture.stale else "")]
     lines: list[Line] = [first, [(raft, "")]]
-    reason = picture.trouble
-    if picture.source:
-        word = f"as {picture.source} knows it; no leader stands for it"
-        reason = f"{word}: {reason}" if reason else word
-    if reason:
-        lines.append([(reason, "yellow")])
+    if picture.trouble:
+        lines.append([(picture.trouble, "yellow")])
     return [_within(line, canvas) for line in lines]
+
+
+def _headline(picture: Picture, canvas: Canvas) -> tuple[Line, str]:
+    """What stands at the left of the first line, and at its right. Of an old picture only what is
+    sure: that it is old."""
+    cluster = f"cluster {canvas.cut(picture.cluster, 12)}{GAP}"
+    clock = time.strftime("%H:%M:%S", time.localtime(picture.now_ms / 1000))
+    if not picture.cluster:
+        return [("no picture yet", "bold")], clock
+    if picture.source:
+        return [
+            (cluster, "bold"),
+            ("no leader stands for this", ""),
+        ], f"as {picture.source} knows it"
+    if picture.stale:
+        old = f"last picture {picture.age_ms // 1000} s old"
+        return [(cluster, "bold"), (f"was {picture.health}", "")], old
+    color = {"healthy": "green", "degraded": "yellow"}.get(picture.health, "red")
+    margin = f"can lose {picture.spare}" if picture.spare > 0 else "can lose none"
+    nodes = f"{GAP}{picture.up} of {len(picture.hosts)} nodes up{GAP}{margin}"
+    return [(cluster, "bold"), (picture.health, color), (nodes, "")], clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +178,7 @@ def _titled(
 
 def _host_row(host: Host, canvas: Canvas) -> list[Span]:
     cpu = f"{canvas.bar(host.vcpus_reserved, host.vcpus)} {host.vcpus_reserved}/{host.vcpus}"
-    sizes = f"{gib(host.memory_reserved_mib)}/{gib(host.memory_mib)} GiB"
+    sizes = f"{gib(host.memory_reserved_mib)}/{gib(host.memory_mib)}"
     used = f"{canvas.bar(host.memory_reserved_mib, host.memory_mib)} {sizes}"
     cells = (host.name, host.state, host.role, host.lease, cpu, used, str(host.vms), host.note)
     return [(text, host.color if number == 1 else "") for number, text in enumerate(cells)]
@@ -204,14 +215,15 @@ def _events(picture: Picture, room: int, canvas: Canvas) -> list[Line]:
     last = picture.happenings[-room:] if room else ()
     title, *rows = event_table(last, picture.now_ms, canvas)
     if picture.deaf:
-        rows = rows[max(0, len(rows) + 1 - room) :] + [[(picture.deaf, "yellow")]]
-    return [title, *(rows or [[("none since this began", "dim")]])]
+        said = (canvas.fitted(picture.deaf), "yellow")
+        rows = [*rows[max(0, len(rows) + 1 - room) :], [said]]
+    return [title, *(rows or [[(canvas.fitted("none since this began"), "dim")]])]
 
 
 def _none(picture: Picture, view: View, kind: str) -> str:
     if kind == VM and view.filter and picture.guests:
         return "none matches the filter"
-    return "none" if picture.cluster.strip("-") else "-"
+    return "none" if picture.cluster else "not known"
 
 
 def _table(columns: Sequence[Column], rows: Sequence[list[Span]], canvas: Canvas) -> list[Line]:

@@ -128,7 +128,7 @@ def picture(known: Known, now_ms: int, interval_ms: int) -> Picture:
         trouble = known.trouble or "nothing has answered yet"
         return Picture(
             now_ms,
-            cluster="-",
+            cluster="",
             health="unknown",
             up=0,
             spare=0,

@@ -52,7 +52,7 @@ def placed(view: View, picture: Picture) -> View:
 
 
 def pressed(view: View, key: str, character: str | None, picture: Picture) -> View:
-    """The view after a key, named as Textual names it; `character` is what it types, if anything."""
+    """The view after a key, by Textual's name of it; `character` is what it types, if anything."""
     if key == "ctrl+c":
         return replace(view, quitting=True)
     if view.filtering:
