@@ -132,6 +132,8 @@ in
       wantedBy = [ "multi-user.target" ];
       wants = [ "network-online.target" ];
       after = [
+        # It ends after the daemon, which lets the VMs go when the host shuts down.
+        "blixard-keeper.service"
         "dbus.service"
         "network-online.target"
         "nix-daemon.socket"

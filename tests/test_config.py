@@ -239,7 +239,7 @@ def test_everything_wrong_with_a_file_is_shown_at_once(
            5 | [capacity]
            6 |   memroy_mib = 24576
              |   ^^^^^^^^^^ did you mean "memory_mib"?
-          keys of [capacity]: memory_mib, reserve_memory_mib, vcpus
+          keys of [capacity]: disk_mib, memory_mib, reserve_disk_mib, reserve_memory_mib, vcpus
         error[BLX-2031]: unknown table or key "nx" in blixard.toml
           --> {file}:8:2
              |

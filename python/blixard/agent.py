@@ -4,6 +4,7 @@ A step never waits. It reads the state as applied here and what the drivers see,
 the difference, and begins the work. Whatever does not come back is tried again by a later step.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from blixard.commands import CheckIn, RegisterNode, Renewal, RenewLeases, ReportStandby, ReportVm
@@ -41,6 +42,7 @@ class Self:
     join_id: str
     capacity: Capacity
     version: str
+    labels: Mapping[str, str] = field(default_factory=dict)
     level: int = LEVEL
     """The highest cluster level that it supports."""
     times: LeaseTimes = field(default_factory=LeaseTimes)
@@ -165,6 +167,7 @@ class Agent:
                 level=me.level,
                 lease_ms=me.times.lease_ms,
                 guaranteed=self._units.guaranteed,
+                labels=me.labels,
             )
             self._errands.submit("sign-in", check_in, self._checked_in)
             return
@@ -185,6 +188,7 @@ class Agent:
             level=me.level,
             lease_ms=me.times.lease_ms,
             guaranteed=self._units.guaranteed,
+            labels=me.labels,
             kept=node.kept(units),
         )
         self._errands.submit("sign-in", register, self._registered)

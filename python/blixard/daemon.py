@@ -38,6 +38,7 @@ from blixard.raft.replica import Replica, ReplicatedCluster
 from blixard.raft.runner import EngineRunner
 from blixard.raft.store import SqliteStore
 from blixard.raft.transport import GrpcTransport
+from blixard.shutdown import let_go
 from blixard.v1 import blixard_pb2 as pb
 from blixard.wire import peers
 from blixard.wire.node_log import NodeLog
@@ -95,6 +96,7 @@ class Daemon:
         self._changed = asyncio.Event()
         """That the configuration is to be read anew."""
         self._agent: Agent | None = None
+        self._driver: ProcessUnits | SystemdUnits | None = None
         self._belongs = asyncio.Event()
         self._leaving = asyncio.Event()
 
@@ -137,7 +139,11 @@ class Daemon:
     async def _leave(self, living: "asyncio.Future[None]") -> None:
         """End the daemon's life when a signal says so, after letting another member lead."""
         await self._leaving.wait()
+        units = self._driver
         if self._node.opened:
+            if isinstance(units, SystemdUnits) and await units.is_shutting_down():
+                log = self._node.log
+                await let_go(self._config.node_id, log, units, self._notifier, self._held)
             await self._hand_over(self._node.log)
         living.cancel()
 
@@ -162,6 +168,7 @@ class Daemon:
             closing.callback(store.close)
             nix = NixCommand(config.nix.binary, config.nix.options)
             builder, units = self._builder(nix), self._units()
+            self._driver = units
             for driver in (builder, units):
                 await driver.open()
                 closing.push_async_callback(driver.close)
@@ -247,7 +254,9 @@ class Daemon:
 
     def _self(self, join_id: str) -> Self:
         capacity = self._config.capacity
-        here = host.capacity(capacity.reserve_memory_mib)
+        here = host.capacity(
+            self._config.data_dir, capacity.reserve_memory_mib, capacity.reserve_disk_mib
+        )
         return Self(
             node_id=self._config.node_id,
             address=self._config.advertise,
@@ -256,8 +265,10 @@ class Daemon:
             capacity=Capacity(
                 vcpus=capacity.vcpus or here.vcpus,
                 memory_mib=capacity.memory_mib or here.memory_mib,
+                disk_mib=capacity.disk_mib or here.disk_mib,
             ),
             version=__version__,
+            labels={**self._config.labels, **host.labels()},
             level=LEVEL,
             times=self._config.lease,
         )

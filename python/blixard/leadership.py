@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from blixard.commands import (
+    AbandonMove,
     AssignStandby,
     AttestState,
     DeclareNodeDown,
     DeferVm,
+    HandOverVm,
+    MoveVm,
     PlaceVm,
     RaiseLevel,
 )
@@ -59,6 +62,8 @@ class Leadership:
                     self._log.transfer_leadership()
                 case PlaceVm() | DeferVm():
                     self._errands.propose(f"place {duty.name}", duty)
+                case MoveVm() | HandOverVm() | AbandonMove():
+                    self._errands.propose(f"move {duty.name}", duty)
                 case AssignStandby():
                     self._errands.propose(f"standby {duty.name}", duty)
                 case DeclareNodeDown():

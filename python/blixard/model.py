@@ -165,6 +165,8 @@ class Move:
     """How it is stopped once the other node is ready."""
     failed: str = ""
     """Why it came to nothing; the VM stays where it is."""
+    handed_ms: int = 0
+    """When its holder was told to give it up; 0 before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,10 @@ class ServiceNotifier:
         """Say that the configuration is read anew; `ready` says that it has been."""
         self._notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
+    def extend(self, seconds: float) -> None:
+        """Ask for more time to stop, beyond what is left of it."""
+        self._notify(f"EXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
+
     def stopping(self) -> None:
         self._notify("STOPPING=1")
 

@@ -37,6 +37,16 @@ class Strategy(StrEnum):
     """The one with the smallest."""
 
 
+_WORD: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+MAX_WORD: Final = 63
+"""How long a label, a value of one, or a group may be."""
+
+
+def is_word(text: str) -> bool:
+    """Whether a label, a value of one, or a group can be named so."""
+    return 1 <= len(text) <= MAX_WORD and _WORD.issuperset(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """What a label of a node should be, or should not."""
@@ -44,6 +54,16 @@ class Term:
     key: str
     value: str
     negated: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "Term":
+        """`KEY=VALUE` or `KEY!=VALUE`. Raises `ValueError`."""
+        key, equals, value = text.partition("=")
+        negated = key.endswith("!")
+        key = key.removesuffix("!")
+        if not equals or not is_word(key) or not is_word(value):
+            raise ValueError(text)
+        return cls(key, value, negated)
 
     def __str__(self) -> str:
         return f"{self.key}{'!=' if self.negated else '='}{self.value}"
@@ -56,6 +76,14 @@ class Relation:
 
     group: str
     label: str = NODE_LABEL
+
+    @classmethod
+    def parse(cls, text: str) -> "Relation":
+        """`GROUP` or `GROUP/LABEL`. Raises `ValueError`."""
+        group, slash, label = text.partition("/")
+        if not is_word(group) or (slash and not is_word(label)):
+            raise ValueError(text)
+        return cls(group, label or NODE_LABEL)
 
     def __str__(self) -> str:
         return self.group if self.label == NODE_LABEL else f"{self.group}/{self.label}"

@@ -51,6 +51,7 @@ def test_status_for_programs(ask: Run) -> None:
         "commit_index": 41,
         "quorum": 2,
         "vms": [{"state": "pending", "count": 1}, {"state": "running", "count": 2}],
+        "exposed": [],
         "as_of": {"index": 41, "term": 3, "node": "node-1", "linearizable": True},
     }
     assert [node["state"] for node in nodes] == ["up", "up", "down"]

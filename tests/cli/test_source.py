@@ -15,7 +15,7 @@ import pytest
 from blixard.cli import pack
 from blixard.cli.failure import Failure
 from blixard.cli.pack import pack_file, pack_folder
-from blixard.cli.source import create_request
+from blixard.cli.source import complete
 from blixard.cli.terminal import Options
 from blixard.drivers.archive import unpack
 from blixard.errors import Code
@@ -25,7 +25,13 @@ STORE = f"/nix/store/{'a' * 32}-microvm-web"
 
 
 def named(what: str) -> pb.CreateVmRequest:
-    return create_request("web", what, 1, 512, False, Options())
+    return completed("web", what)
+
+
+def completed(name: str, what: str) -> pb.CreateVmRequest:
+    request = pb.CreateVmRequest(name=name, vcpus=1, memory_mib=512)
+    complete(request, what, Options())
+    return request
 
 
 def refused(what: str) -> Failure:
@@ -107,13 +113,13 @@ def test_what_could_be_taken_for_something_else_is_refused(what: str) -> None:
 )
 def test_a_name_is_a_dns_label(name: str) -> None:
     with pytest.raises(Failure) as caught:
-        create_request(name, STORE, 1, 512, False, Options())
+        completed(name, STORE)
     assert caught.value.rejected.code is Code.BAD_ARGUMENT
 
 
 @pytest.mark.parametrize("name", ["a", "7", "a" * 63, "web-1", "a--b"])
 def test_dns_labels_are_names(name: str) -> None:
-    assert create_request(name, STORE, 1, 512, False, Options()).name == name
+    assert completed(name, STORE).name == name
 
 
 def test_a_runner_is_named_by_its_store_path_or_a_link_to_it(flake: Path) -> None:

@@ -125,7 +125,12 @@ def test_many_rows_are_seen_through_a_window_that_follows_the_cursor() -> None:
     lines = as_text(drawn(now)).split("\n")
     assert lines[6].startswith("VMS 1-13/200  STATE")
     assert lines[7].startswith("vm-000")
-    assert [line.partition(" ")[0] for line in lines[20:]] == ["EVENTS", "22:13:40", "22:13:49", "/"]
+    assert [line.partition(" ")[0] for line in lines[20:]] == [
+        "EVENTS",
+        "22:13:40",
+        "22:13:49",
+        "/",
+    ]
     last = View(cursor=("vm", "vm-199"))
     lines = as_text(drawn(now, last)).split("\n")
     assert "VMS 188-200/200" in lines[6]

@@ -26,17 +26,27 @@ from blixard.model import (
     State,
     Vm,
 )
-from core.facts import FREE, PENDING, VM, cluster_of, node_of
+from blixard.policy import Policy
+from core.facts import FREE, PENDING, cluster_of, node_of
 
 
 def duties_of(cluster: Cluster, sight: Sight) -> list[Duty]:
     return list(leader.duties(cluster, sight))
 
 
-def test_every_vm_that_waits_is_placed_in_the_order_of_names() -> None:
-    cluster = cluster_of(PENDING, replace(PENDING, name="db", uid=21), replace(VM, name="ci"))
-    duties = duties_of(cluster, Sight(1, {1, 2}, frozenset()))
-    assert duties == [PlaceVm("db", 21, 1, 11), PlaceVm("web", 20, 1, 11)]
+FREE_1 = "node-1: 4096 of 4096 MiB free\nnode-2: 4096 of 4096 MiB free"
+ON_1 = PlaceVm("web", 20, 1, 11, FREE_1)
+
+
+def test_every_vm_that_waits_is_placed_and_each_reckons_with_the_last() -> None:
+    first = replace(PENDING, name="zoo", uid=22, policy=Policy(priority=1))
+    waiting = (PENDING, replace(PENDING, name="db", uid=21), first)
+    duties = duties_of(cluster_of(*waiting), Sight(1, {1, 2}, frozenset()))
+    assert duties == [
+        PlaceVm("zoo", 22, 1, 11, FREE_1),
+        PlaceVm("db", 21, 2, 12, "node-2: 4096 of 4096 MiB free\nnode-1: 3072 of 4096 MiB free"),
+        PlaceVm("web", 20, 1, 11, "node-1: 3072 of 4096 MiB free\nnode-2: 3072 of 4096 MiB free"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +59,8 @@ def test_no_vm_in_another_state_is_placed(state: State) -> None:
 
 def test_silent_nodes_get_nothing() -> None:
     cluster = cluster_of(PENDING)
-    assert duties_of(cluster, Sight(1, {1, 2}, frozenset({1}))) == [PlaceVm("web", 20, 2, 12)]
+    chosen = PlaceVm("web", 20, 2, 12, "node-2: 4096 of 4096 MiB free\nnode-1: does not answer")
+    assert duties_of(cluster, Sight(1, {1, 2}, frozenset({1}))) == [chosen]
     why = "node-1: does not answer; node-2: does not answer"
     deferred = [DeferVm("web", 20, why)]
     assert duties_of(cluster, Sight(1, {1, 2}, frozenset({1, 2}))) == deferred
@@ -168,9 +179,9 @@ def test_a_vm_that_failed_waits_longer_each_time(failures: int, back_off: int) -
     vm = replace(PENDING, failures=failures)
     assert back_off_ms(vm) == back_off
     early = Sight(1, {1, 2}, pending_ms={"web": max(0, back_off - 1)})
-    assert duties_of(cluster_of(vm), early) == ([] if back_off else [PlaceVm("web", 20, 1, 11)])
+    assert duties_of(cluster_of(vm), early) == ([] if back_off else [ON_1])
     due = Sight(1, {1, 2}, pending_ms={"web": back_off})
-    assert duties_of(cluster_of(vm), due) == [PlaceVm("web", 20, 1, 11)]
+    assert duties_of(cluster_of(vm), due) == [ON_1]
 
 
 READY = Standby(2, 12, Readiness.BUILT)

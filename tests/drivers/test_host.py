@@ -1,6 +1,7 @@
 """What a host says of itself, and what it remembers of its life."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from blixard.drivers import host
 from blixard.drivers.lives import LifeFile
 from blixard.model import Capacity
+
+HERE = Path(__file__).parent
 
 
 def test_a_life_is_remembered_until_the_next_boot(tmp_path: Path) -> None:
@@ -34,17 +37,29 @@ def test_capacity_counts_the_cpus_that_may_be_used() -> None:
     allowed = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(allowed)})
-        assert host.capacity().vcpus == 1
+        assert host.capacity(HERE).vcpus == 1
     finally:
         os.sched_setaffinity(0, allowed)
 
 
 def test_capacity_leaves_a_reserve() -> None:
-    whole = host.capacity()
+    whole = host.capacity(HERE)
     total_kib = int(Path("/proc/meminfo").read_text().split()[1])
     assert whole.memory_mib == total_kib // 1024
-    assert host.capacity(1024) == Capacity(whole.vcpus, whole.memory_mib - 1024)
-    assert host.capacity(10**9).memory_mib == 0
+    usage = shutil.disk_usage(HERE)
+    assert whole.disk_mib == usage.total // 1024**2
+    less = host.capacity(HERE, 1024, 100)
+    assert less == Capacity(whole.vcpus, whole.memory_mib - 1024, whole.disk_mib - 100)
+    nothing = host.capacity(HERE, 10**9, 10**9)
+    assert (nothing.memory_mib, nothing.disk_mib) == (0, 0)
+
+
+def test_a_host_knows_its_processor() -> None:
+    has_flag = bool(set(Path("/proc/cpuinfo").read_text().split()) & {"vmx", "svm"})
+    arch = os.uname().machine
+    assert host.labels()["arch"] == arch
+    if arch == "x86_64":
+        assert host.labels()["kvm"] == ("yes" if has_flag else "no")
 
 
 def test_the_machine_id_tells_data_directories_apart(tmp_path: Path) -> None:

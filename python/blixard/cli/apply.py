@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from blixard.cli.connect import connected, for_each
 from blixard.cli.failure import Failure, failure, tell
 from blixard.cli.output import emit, emit_json
-from blixard.cli.source import create_request
+from blixard.cli.source import complete
 from blixard.cli.terminal import Options
-from blixard.config.declared import DeclaredVm, load_vms
+from blixard.config.declared import RULES, DeclaredVm, load_vms
 from blixard.config.document import Misconfigured
 from blixard.errors import Code
 from blixard.model import Fix, Rejected
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LOCK_MS = 120_000
 """As `vm.LOCK_MS`."""
+
+_ALWAYS: Final = ("vcpus", "memory_mib", "on_quorum_loss", "failover", "restart_limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +143,15 @@ def _all_but_last(failures: list[Failure]) -> Failure:
 def _request(vm: DeclaredVm, options: Options) -> "pb.CreateVmRequest":
     from blixard.v1 import blixard_pb2 as pb
 
+    request = pb.CreateVmRequest(
+        name=vm.name,
+        vcpus=vm.vcpus,
+        memory_mib=vm.memory_mib,
+        disk_mib=vm.disk_mib,
+        policy=_policy(vm),
+    )
     try:
-        request = create_request(
-            vm.name, vm.source, vm.vcpus, vm.memory_mib, stopped=False, options=options
-        )
+        complete(request, vm.source, options)
     except Failure as failed:
         message = f"vms.{vm.name}: {failed.rejected.message}"
         raise failure(
@@ -153,14 +160,23 @@ def _request(vm: DeclaredVm, options: Options) -> "pb.CreateVmRequest":
             why=failed.rejected.why,
             fix=failed.rejected.fixes[0].text if failed.rejected.fixes else "",
         ) from failed
-    request.policy.CopyFrom(
-        pb.Policy(
-            on_quorum_loss=vm.on_quorum_loss,
-            failover=vm.failover,
-            restart_limit=vm.restart_limit,
-        )
-    )
     return request
+
+
+def _policy(vm: DeclaredVm) -> "pb.Policy":
+    """What a table says of a policy; what it leaves out is as usual, whatever it was before."""
+    from blixard.v1 import blixard_pb2 as pb
+
+    terms = {rule: pb.Terms(items=getattr(vm, rule)) for rule in RULES}
+    return pb.Policy(
+        on_quorum_loss=vm.on_quorum_loss,
+        failover=vm.failover,
+        restart_limit=vm.restart_limit,
+        priority=vm.priority,
+        strategy=vm.strategy,
+        group=vm.group,
+        **cast("Mapping[str, Any]", terms),
+    )
 
 
 def _digest(vm: DeclaredVm, request: "pb.CreateVmRequest") -> str:
@@ -169,13 +185,12 @@ def _digest(vm: DeclaredVm, request: "pb.CreateVmRequest") -> str:
     packed = request.WhichOneof("source") == "packed"
     source = sha256(request.packed.content).hexdigest() if packed else vm.source
     attribute = request.packed.attribute if packed else ""
-    said = [
-        source,
-        attribute,
-        vm.vcpus,
-        vm.memory_mib,
-        vm.on_quorum_loss,
-        vm.failover,
-        vm.restart_limit,
-    ]
-    return sha256(json.dumps(said).encode()).hexdigest()[:32]
+    usual = DeclaredVm(vm.name, vm.source)
+    said = [source, attribute, *(getattr(vm, key) for key in _ALWAYS)]
+    # What an earlier release did not know is told only if it is not as usual: its digests stay.
+    later = {
+        key: value
+        for key, value in asdict(vm).items()
+        if key not in (*_ALWAYS, "name", "source") and value != getattr(usual, key)
+    }
+    return sha256(json.dumps([*said, later] if later else said).encode()).hexdigest()[:32]

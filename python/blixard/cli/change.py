@@ -2,9 +2,9 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blixard.cli.connect import CHANGE_MS, connected, for_each
 from blixard.cli.failure import Failure, failure
@@ -110,16 +110,22 @@ def _waited(client: "Client", told: Changed, goal: str, options: Options) -> Cha
     return replace(told, vm=vm, note=note)
 
 
+def changed_json(
+    name: str, note: str, index: int, request_id: str, vm: "pb.Vm | None"
+) -> Mapping[str, Any]:
+    """What became of a change, as an object without its schema."""
+    return {
+        "name": name,
+        "index": index,
+        "note": note,
+        "request_id": request_id or None,
+        "vm": as_json(vm) if vm is not None else None,
+    }
+
+
 def _emit_json(done: Sequence[Changed], *, several: bool) -> None:
     items = [
-        {
-            "name": told.name,
-            "index": told.index,
-            "note": told.note,
-            "request_id": told.request_id or None,
-            "vm": as_json(told.vm) if told.vm is not None else None,
-        }
-        for told in done
+        changed_json(told.name, told.note, told.index, told.request_id, told.vm) for told in done
     ]
     if several:
         emit_json("change_list", {"items": items})

@@ -1,16 +1,23 @@
 """The cluster as the user sees it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from blixard.cli.failure import Failure
+from blixard.cli.lazy import nearest
 from blixard.cli.output import Column, emit, emit_json, emit_table
-from blixard.cli.terminal import Options
-from blixard.cli.units import count, gib, span
-from blixard.cli.vm_view import as_of_json
+from blixard.cli.terminal import Options, harmless
+from blixard.cli.units import count, gib, rfc3339, span
+from blixard.cli.vm_view import as_json, as_of_json, show_table
+from blixard.errors import Code
+from blixard.model import Fix, Rejected
 
 if TYPE_CHECKING:
     from blixard.v1 import blixard_pb2 as pb
+
+NAMED: Final = 5
+"""How many VMs a line names."""
 
 _COLUMNS: Final = (
     Column("NAME"),
@@ -25,7 +32,13 @@ _COLUMNS: Final = (
     Column("VERSION", priority=1),
     Column("NOTE", priority=1, cuttable=True),
 )
-_COLORS: Final = {"up": "green", "joining": "yellow", "leaving": "yellow", "down": "red"}
+_COLORS: Final = {
+    "up": "green",
+    "draining": "yellow",
+    "joining": "yellow",
+    "leaving": "yellow",
+    "down": "red",
+}
 
 
 def show_page(seen: "pb.GetClusterStatusResponse", options: Options) -> None:
@@ -51,6 +64,17 @@ def show_page(seen: "pb.GetClusterStatusResponse", options: Options) -> None:
     ):
         emit(f"  {title:8} {text}")
     _show_table(seen, options)
+    _show_attention(seen)
+
+
+def _show_attention(seen: "pb.GetClusterStatusResponse") -> None:
+    """What the loss of one node would leave without a host."""
+    if seen.exposed:
+        emit("")
+        emit("Attention")
+    for one in seen.exposed:
+        more = f" and {len(one.vms) - NAMED} more" if len(one.vms) > NAMED else ""
+        emit(f"  if {one.node} is lost, no other node can run {', '.join(one.vms[:NAMED])}{more}")
 
 
 def show_nodes(seen: "pb.GetClusterStatusResponse", options: Options) -> None:
@@ -121,8 +145,60 @@ def lease_left(node: "pb.Node") -> str:
 def note(node: "pb.Node") -> str:
     """What a person should know about it at a glance."""
     if not node.silent:
-        return ""
+        return _drained(node)
     return "not heard" if node.heard_ms < 0 else f"not heard for {span(node.heard_ms)}"
+
+
+def _drained(node: "pb.Node") -> str:
+    if not node.HasField("drain"):
+        return ""
+    reason = f": {harmless(node.drain.reason)}" if node.drain.reason else ""
+    until = " until it restarts" if node.drain.until_restart else ""
+    return f"drained{until} by {harmless(node.drain.by)}{reason}"
+
+
+def named(name: str, nodes: "Iterable[pb.Node]", verb: str) -> "pb.Node":
+    """The node of that name. Raises `Failure`, which proposes `verb` with a name that is near."""
+    known = {node.name: node for node in nodes}
+    if name in known:
+        return known[name]
+    near = nearest(name, list(known))
+    meant = (Fix(f'did you mean "{near}"?', f"{verb} {near}"),) if near else ()
+    fixes = (*meant, Fix("all names", "blixard node list -o name"))
+    raise Failure(Rejected(Code.NO_SUCH_NODE, f'no node named "{name}"', fixes=fixes))
+
+
+def show_node(node: "pb.Node", held: "Sequence[pb.Vm]", options: Options) -> None:
+    """`node status`: everything about one node, and a table of its VMs."""
+    for line in node_page(node):
+        emit(line)
+    if held:
+        emit("")
+        show_table(held, options)
+
+
+def node_page(node: "pb.Node") -> list[str]:
+    """The lines of `node status` that are about the node itself."""
+    labels = ", ".join(f"{key}={node.labels[key]}" for key in sorted(node.labels))
+    facts = (
+        ("Role", node.role),
+        ("Address", node.address),
+        ("Mode", node.mode),
+        ("Lease", lease_left(node)),
+        ("CPU", f"{node.vcpus_reserved} of {node.vcpus} vCPUs set aside"),
+        ("Memory", f"{gib(node.memory_reserved_mib)} of {gib(node.memory_mib)} GiB set aside"),
+        ("Disk", f"{gib(node.disk_reserved_mib)} of {gib(node.disk_mib)} GiB set aside"),
+        ("Labels", labels),
+        ("Version", node.version),
+    )
+    head = f"{node.name}: {node.state}{f', {note(node)}' if note(node) else ''}"
+    return [head, *(f"  {title:8} {text}" for title, text in facts if text)]
+
+
+def show_node_json(node: "pb.Node", held: "Sequence[pb.Vm]", as_of: "pb.AsOf") -> None:
+    """One object of the schema `blixard.v1/node`."""
+    vms = [as_json(vm) for vm in held]
+    emit_json("node", {**_node_json(node), "held": vms, "as_of": as_of_json(as_of)})
 
 
 def show_json(seen: "pb.GetClusterStatusResponse") -> None:
@@ -141,6 +217,7 @@ def cluster_json(seen: "pb.GetClusterStatusResponse") -> Mapping[str, Any]:
         "quorum": seen.quorum,
         "nodes": [_node_json(node) for node in seen.nodes],
         "vms": [{"state": state, "count": seen.vms[state]} for state in sorted(seen.vms)],
+        "exposed": [{"node": one.node, "vms": list(one.vms)} for one in seen.exposed],
         "as_of": as_of_json(seen.as_of),
     }
 
@@ -165,4 +242,20 @@ def _node_json(node: "pb.Node") -> Mapping[str, Any]:
         "incarnation": node.incarnation or None,
         "heard_ms": node.heard_ms if node.heard_ms >= 0 else None,
         "silent": node.silent,
+        "labels": dict(sorted(node.labels.items())),
+        "disk_mib": node.disk_mib,
+        "disk_reserved_mib": node.disk_reserved_mib,
+        "drain": _drain_json(node),
+    }
+
+
+def _drain_json(node: "pb.Node") -> Mapping[str, Any] | None:
+    if not node.HasField("drain"):
+        return None
+    drain = node.drain
+    return {
+        "by": drain.by,
+        "reason": drain.reason or None,
+        "since": rfc3339(drain.since_ms),
+        "until_restart": drain.until_restart,
     }

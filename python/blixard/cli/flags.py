@@ -10,6 +10,9 @@ from click.core import ParameterSource
 from blixard.cli.terminal import Options
 
 Command = Callable[..., Any]
+Given = str | int | tuple[str, ...] | None
+"""What a flag was given; None, or no text at all, if it was not."""
+
 Decorator = Callable[[Command], Command]
 
 _UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
@@ -103,8 +106,34 @@ def naming(command: Command) -> Command:
 
 
 def policy(command: Command) -> Command:
-    """How the cluster treats a VM when something fails."""
+    """How the cluster treats a VM: when something fails, and where it may run."""
+    terms = {
+        "--require": ("LABEL=VALUE", "Only on nodes with this label (or LABEL!=VALUE: without)."),
+        "--prefer": ("LABEL=VALUE", "On such nodes if there is one."),
+        "--near": (
+            "GROUP[/LABEL]",
+            "Only where that group or VM runs (or where LABEL says the same).",
+        ),
+        "--prefer-near": ("GROUP[/LABEL]", "There if possible."),
+        "--apart": ("GROUP[/LABEL]", "Only where that group or VM does not run."),
+        "--prefer-apart": ("GROUP[/LABEL]", "There if possible."),
+    }
     return _together(
+        click.option("--group", metavar="GROUP", help="The group it belongs to, for the others."),
+        *(
+            click.option(flag, multiple=True, metavar=metavar, help=f"{text} May be repeated.")
+            for flag, (metavar, text) in terms.items()
+        ),
+        click.option(
+            "--strategy",
+            type=click.Choice(["spread", "pack"]),
+            help="Of the nodes left: the one with most memory free (spread), or with least.",
+        ),
+        click.option(
+            "--priority",
+            type=click.IntRange(-1000, 1000),
+            help="Of VMs that wait, those of a higher one come first (0).",
+        ),
         click.option(
             "--on-quorum-loss",
             type=click.Choice(["stop", "keep"]),

@@ -2,25 +2,19 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from blixard.cli import flags
-from blixard.cli.cluster_view import show_nodes
+from blixard.cli import flags, node_drain
+from blixard.cli.cluster_view import named, show_node, show_node_json, show_nodes
 from blixard.cli.connect import CHANGE_MS, connected
 from blixard.cli.failure import Failure, failure, tell
-from blixard.cli.lazy import Noun, nearest
+from blixard.cli.lazy import Noun
 from blixard.cli.output import emit, emit_json
 from blixard.cli.question import confirm_by_name
 from blixard.cli.terminal import Options
 from blixard.errors import Code
-from blixard.model import Fix, Rejected
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from blixard.v1 import blixard_pb2 as pb
 
 
 @click.group(cls=Noun, aliases={"ls": "list"}, invoke_without_command=True)
@@ -40,6 +34,11 @@ if TYPE_CHECKING:
 @click.option("--log-level", metavar="debug|info|warning|error", help="How much it tells (info).")
 @click.option("--vcpus", type=int, help="vCPUs for VMs (the machine's).")
 @click.option("--memory-mib", type=int, help="Memory for VMs (the machine's, less the reserve).")
+@click.option("--disk-mib", type=int, help="Disk for VMs (free at its data directory).")
+@click.option("--reserve-disk-mib", type=int, help="Disk kept for the host (1024).")
+@click.option(
+    "--label", "labels", multiple=True, nargs=2, metavar="KEY VALUE", help="For --require and such."
+)
 @click.option("--reserve-memory-mib", type=int, help="Memory kept for the host (512).")
 @click.option("--nix-binary", metavar="PATH", help="The nix program (nix).")
 @click.option("--nix-build-timeout-s", type=int, help="When a build is given up (3600).")
@@ -97,6 +96,8 @@ def node(ctx: click.Context, /, file: str | None, check: bool, **given: Any) -> 
 
 def _as_tables(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The flags that were given, as the tables of a configuration file."""
+    from blixard.config import KEYS
+
     tables = {
         "node": {
             "id": given["id_"],
@@ -108,8 +109,9 @@ def _as_tables(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "socket": _absolute(given["socket"]),
             "driver": given["driver"],
             "log_level": given["log_level"],
+            "labels": dict(given["labels"]) or None,
         },
-        "capacity": {key: given[key] for key in ("vcpus", "memory_mib", "reserve_memory_mib")},
+        "capacity": {key: given[key] for key in KEYS["capacity"]},
         "nix": {
             "binary": given["nix_binary"],
             "build_timeout_s": given["nix_build_timeout_s"],
@@ -152,6 +154,59 @@ def list_(options: Options, stale: bool) -> None:
     show_nodes(seen, options)
 
 
+@node.command()
+@click.argument("name", shell_complete=_complete)
+@flags.stale
+@flags.shared
+@click.pass_obj
+def status(options: Options, name: str, stale: bool) -> None:
+    """Everything about a node, and the VMs that it holds."""
+    with connected(options) as client:
+        found = named(name, client.cluster_status(stale=stale).nodes, "blixard node status")
+        listed = client.list_vms(stale=stale)
+    held = [vm for vm in listed.vms if vm.node_id == found.node_id]
+    if options.output == "json":
+        show_node_json(found, held, listed.as_of)
+    else:
+        show_node(found, held, options)
+
+
+@node.command()
+@click.argument("name", shell_complete=_complete)
+@click.option("--reason", default="", help="Why, for the others.")
+@click.option("--deadline", "deadline_ms", type=flags.duration, default="30m", help="(30m)")
+@click.option("--detach", is_flag=True, help="Do not watch it.")
+@click.option("--until-restart", is_flag=True, help="It ends when the host has restarted.")
+@click.option("--dry-run", is_flag=True, help="Say where each VM would go, and change nothing.")
+@flags.request_id
+@flags.shared
+@click.pass_obj
+def drain(options: Options, /, name: str, dry_run: bool, **given: Any) -> None:
+    """Let a node take no more VMs, and move away those it holds, one by one.
+
+    It is watched until none is left. Given again, it is watched again, and what did not move is
+    tried again. A VM that no other node can run stays, and is named with what blocks it.
+
+    \b
+    blixard node drain node-3 --dry-run
+    blixard node drain node-3 --reason "kernel update" --until-restart
+    """
+    if dry_run:
+        node_drain.plan(name, options)
+    else:
+        node_drain.drain(name, options=options, **given)
+
+
+@node.command()
+@click.argument("name", shell_complete=_complete)
+@flags.request_id
+@flags.shared
+@click.pass_obj
+def resume(options: Options, name: str) -> None:
+    """Let a node take VMs again; a drain that is under way is called off."""
+    node_drain.resume(name, options)
+
+
 @node.command("confirm-down")
 @click.argument("name", shell_complete=_complete)
 @flags.naming
@@ -171,7 +226,7 @@ def confirm_down(options: Options, name: str) -> None:
     from blixard.v1 import blixard_pb2 as pb
 
     with connected(options, CHANGE_MS) as client:
-        found = _named(name, client.cluster_status().nodes)
+        found = named(name, client.cluster_status().nodes, "blixard node confirm-down")
         held = [vm.name for vm in client.list_vms().vms if vm.node_id == found.node_id]
         typed = confirm_by_name(name, _what_follows(name, held), options)
         options.after_interrupt = "interrupted; see what became of it: blixard vm list"
@@ -185,16 +240,6 @@ def confirm_down(options: Options, name: str) -> None:
         emit_json("node_confirmed_down", {**facts, "request_id": request_id})
     else:
         emit(f"{name} is confirmed down; {confirmed.note}")
-
-
-def _named(name: str, nodes: "Iterable[pb.Node]") -> "pb.Node":
-    known = {node.name: node for node in nodes}
-    if name in known:
-        return known[name]
-    near = nearest(name, list(known))
-    meant = (Fix(f'did you mean "{near}"?', f"blixard node confirm-down {near}"),) if near else ()
-    fixes = (*meant, Fix("all names", "blixard node list -o name"))
-    raise Failure(Rejected(Code.NO_SUCH_NODE, f'no node named "{name}"', fixes=fixes))
 
 
 def _what_follows(name: str, held: list[str]) -> str:

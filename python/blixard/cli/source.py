@@ -16,22 +16,19 @@ _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:")
 _STORE_ROOT: Final = Path("/nix/store")
 
 
-def create_request(
-    name: str, what: str, vcpus: int, memory_mib: int, stopped: bool, options: Options
-) -> "pb.CreateVmRequest":
-    """The request that declares a VM, its form checked and its source packed. Raises `Failure`."""
-    from blixard.v1 import blixard_pb2 as pb
-    from blixard.wire import checks
+def complete(request: "pb.CreateVmRequest", what: str, options: Options) -> None:
+    """Fill in the source of a request, its form checked and its source packed. Raises `Failure`."""
+    from blixard.policy import Policy
+    from blixard.wire import checks, policies
     from blixard.wire.status import Refused
 
     try:
-        checks.vm_name(name)
-        checks.resources(vcpus, memory_mib)
-        request = pb.CreateVmRequest(name=name, vcpus=vcpus, memory_mib=memory_mib, stopped=stopped)
+        checks.vm_name(request.name)
+        checks.size(request)
+        policies.policy(request.policy, Policy())
         _set_source(request, what, options)
     except Refused as refused:
         raise Failure(refused.rejected) from refused
-    return request
 
 
 def _set_source(request: "pb.CreateVmRequest", what: str, options: Options) -> None:

@@ -2,8 +2,9 @@
 
 import os
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
@@ -13,7 +14,7 @@ from blixard.cli.connect import addresses, connected
 from blixard.cli.failure import Failure, failure
 from blixard.cli.output import emit, emit_json
 from blixard.cli.terminal import Options, in_color, is_unicode, width_of
-from blixard.cli.top_feed import PATIENCE_MS, Feed, look
+from blixard.cli.top_feed import PATIENCE_MS, Feed, last_events, look
 from blixard.cli.top_frame import Canvas, as_text, frame
 from blixard.cli.top_picture import Known, is_as_wanted, picture
 from blixard.cli.top_view import View, shown
@@ -21,10 +22,9 @@ from blixard.cli.vm_view import as_json, now_ms
 from blixard.errors import Code
 from blixard.model import Fix, Rejected
 
-if TYPE_CHECKING:
-    from blixard.cli.top_picture import Answers
-
 SHORTEST_MS: Final = 200
+EVENTS: Final = 10
+"""How many of the last events one frame tells."""
 
 
 @click.command()
@@ -56,26 +56,29 @@ def top(options: Options, interval_ms: int, once: bool) -> None:
         )
     if once:
         with connected(options) as client:
-            _show_once(look(client), options)
+            answers = look(client)
+            _show_once(replace(last_events(client, EVENTS), answers=answers), options)
     else:
         _refuse_without_terminal()
         _live(options, interval_ms)
 
 
-def _show_once(answers: "Answers", options: Options) -> None:
-    now = picture(Known(answers, deaf="not asked for"), now_ms(), SHORTEST_MS)
+def _show_once(known: Known, options: Options) -> None:
+    now = picture(known, now_ms(), SHORTEST_MS)
     if options.output == "json":
-        emit_json("top", _json(answers, [guest.name for guest in shown(now, View())]))
+        emit_json("top", _json(known, [guest.name for guest in shown(now, View())]))
         return
     canvas = Canvas(width_of(sys.stdout), unicode=is_unicode(sys.stdout))
     emit(as_text(frame(now, View(), canvas)))
 
 
-def _json(answers: "Answers", order: list[str]) -> dict[str, Any]:
-    vms = {vm.name: vm for vm in answers.vms}
+def _json(known: Known, order: list[str]) -> dict[str, Any]:
+    assert known.answers is not None
+    vms = {vm.name: vm for vm in known.answers.vms}
     return {
-        "cluster": cluster_json(answers.status),
+        "cluster": cluster_json(known.answers.status),
         "vms": [{**as_json(vms[name]), "as_wanted": is_as_wanted(vms[name])} for name in order],
+        "events": [_event_json(event) for event in known.events],
     }
 
 
@@ -107,16 +110,19 @@ def _live(options: Options, interval_ms: int) -> None:
 
     asked = addresses(options)
     timeout_ms = options.timeout_ms or PATIENCE_MS
+
+    def open_client() -> Client:
+        return Client(asked, timeout_ms=timeout_ms)
+
     view = Top(
         interval_ms,
-        Fetcher(asked, timeout_ms),
+        Fetcher(open_client),
         unicode=is_unicode(sys.stdout),
         color=in_color(sys.stdout, options),
     )
-    with Client(asked, timeout_ms=timeout_ms) as client:
-        feed = Feed(client, interval_ms, view.heard)
-        view.call_later(feed.start)
-        try:
-            view.run(mouse=False)
-        finally:
-            feed.stop()
+    feed = Feed(open_client, interval_ms, view.heard)
+    view.call_later(feed.start)
+    try:
+        view.run(mouse=False)
+    finally:
+        feed.stop()

@@ -15,11 +15,10 @@ Tell = Callable[[Sequence[str]], None]
 
 
 class Fetcher:
-    """Asks any of `addresses`, each time with a connection and a thread of its own."""
+    """Asks each time with a client of `open_client`, in a thread of its own."""
 
-    def __init__(self, addresses: Sequence[str], timeout_ms: int) -> None:
-        self._addresses = addresses
-        self._timeout_ms = timeout_ms
+    def __init__(self, open_client: Callable[[], "Client"]) -> None:
+        self._open_client = open_client
 
     def __call__(self, page: str, name: str, tell: Tell) -> Callable[[], None]:
         """Tell the lines of a page (why, logs) of a VM; what is returned ends that."""
@@ -36,9 +35,9 @@ class Fetcher:
         return over.set
 
     def _run(self, page: str, name: str, tell: Tell) -> None:
-        from blixard.wire.client import CallFailed, Client
+        from blixard.wire.client import CallFailed
 
-        with Client(self._addresses, timeout_ms=self._timeout_ms) as client:
+        with self._open_client() as client:
             client.learn_members()
             try:
                 tell(_why(client, name))
@@ -47,7 +46,10 @@ class Fetcher:
 
 
 def _why(client: "Client", name: str) -> Sequence[str]:
-    return why_page(client.explain_vm(name), now_ms())
+    from blixard.v1 import blixard_pb2 as pb
+    from blixard.wire.calls import EXPLAIN_VM
+
+    return why_page(client.ask(EXPLAIN_VM, pb.ExplainVmRequest(name=name)), now_ms())
 
 
 def _refused(rejected: "Rejected") -> Sequence[str]:

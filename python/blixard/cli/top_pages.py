@@ -5,11 +5,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from blixard.cli.cluster_view import node_page
 from blixard.cli.terminal import harmless
 from blixard.cli.top_frame import Canvas, Line, event_table, head
 from blixard.cli.top_picture import Known, Picture
 from blixard.cli.top_view import NODE, View
-from blixard.cli.units import count, gib, span
 from blixard.cli.vm_view import page as vm_page
 
 if TYPE_CHECKING:
@@ -80,35 +80,11 @@ def _detail(known: Known, view: View, now_ms: int) -> list[str]:
     if kind == NODE:
         found = [node for node in answers.status.nodes if node.name == name]
         held = [vm.name for vm in answers.vms if vm.node == name]
-        return _node_page(found[0], held, now_ms) if found else [f"{name} is no member any more"]
+        if not found:
+            return [f"{name} is no member any more"]
+        return [*node_page(found[0]), f"  {'VMs':8} {', '.join(held) or 'none'}"]
     seen = [vm for vm in answers.vms if vm.name == name]
     return vm_page(seen[0], answers.status.as_of, now_ms) if seen else [f"{name} is deleted"]
-
-
-def _node_page(node: "pb.Node", held: Sequence[str], now_ms: int) -> list[str]:
-    heard = "never" if node.heard_ms < 0 else f"{span(node.heard_ms)} before the picture"
-    lease = "none"
-    if node.HasField("renewed_ms_ago"):
-        left = span(max(0, node.lease_ms - node.renewed_ms_ago))
-        lease = f"{left} left of {span(node.lease_ms)}"
-    sizes = f"{gib(node.memory_reserved_mib)} of {gib(node.memory_mib)} GiB"
-    drain = ""
-    if node.HasField("drain"):
-        since = span(now_ms - node.drain.since_ms)
-        drain = f"for {since}, by {node.drain.by}: {node.drain.reason}"
-    labels = ", ".join(f"{key}={value}" for key, value in sorted(node.labels.items()))
-    facts = (
-        ("State", f"{node.state}{', silent' if node.silent else ''}, {node.role or 'no member'}"),
-        ("Drain", drain),
-        ("Heard", heard if node.heard_ms else "it answers, or leads"),
-        ("Lease", f"{lease}{f', {node.mode}' if node.mode else ''}"),
-        ("Reserved", f"{node.vcpus_reserved} of {count(node.vcpus, 'vCPU')}, {sizes}"),
-        ("VMs", ", ".join(held)),
-        ("Labels", labels),
-        ("Address", node.address),
-        ("Version", node.version),
-    )
-    return [f"{node.name}:", *(f"  {title:8}  {text}" for title, text in facts if text)]
 
 
 def _events(picture: Picture, view: View) -> list[str]:

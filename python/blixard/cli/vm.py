@@ -2,27 +2,22 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from blixard.cli import flags
 from blixard.cli.change import change
-from blixard.cli.connect import CHANGE_MS, connected, for_each
+from blixard.cli.connect import CHANGE_MS
 from blixard.cli.failure import failure
 from blixard.cli.lazy import Noun
-from blixard.cli.output import emit
 from blixard.cli.question import confirm
-from blixard.cli.source import create_request
+from blixard.cli.source import complete
 from blixard.cli.terminal import Options
-from blixard.cli.vm_view import (
-    NONE_YET,
-    policy_text,
-    show_list,
-    show_page,
-    show_status_json,
-    summary,
-)
+from blixard.cli.vm_look import list_, status, why
+from blixard.cli.vm_names import complete_names, names
+from blixard.cli.vm_view import policy_text
+from blixard.cli.why import explain_candidate
 from blixard.errors import Code
 
 if TYPE_CHECKING:
@@ -39,23 +34,6 @@ def vm() -> None:
     """Create and run VMs."""
 
 
-def _names(command: flags.Command) -> flags.Command:
-    return click.argument(
-        "names", metavar="NAME...", nargs=-1, required=True, shell_complete=_complete
-    )(command)
-
-
-def _complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Names of VMs for the shell; nothing, and never a message, if the cluster does not answer."""
-    from contextlib import suppress
-
-    options = ctx.ensure_object(Options)
-    options.quiet = True
-    with suppress(Exception), connected(options, 300) as client:
-        return [vm.name for vm in client.list_vms(stale=True).vms if vm.name.startswith(incomplete)]
-    return []
-
-
 @vm.command()
 @click.argument("positional", metavar="[NAME]", required=False)
 @click.option("--name", help="The VM's name, if it is not given before the flags.")
@@ -68,7 +46,11 @@ def _complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[s
 )
 @click.option("--vcpus", type=int, default=1, help="Virtual CPUs (1).")
 @click.option("--memory", "memory_mib", type=flags.memory, default="512", help="512, 2GiB (512).")
+@click.option(
+    "--disk", "disk_mib", type=flags.memory, default="0", help="Disk set aside on its host (none)."
+)
 @click.option("--stopped", is_flag=True, help="Declare it, and do not start it yet.")
+@click.option("--dry-run", is_flag=True, help="Say where it would go, and create nothing.")
 @flags.policy
 @flags.waiting
 @flags.request_id
@@ -80,10 +62,9 @@ def create(
     positional: str | None,
     name: str | None,
     what: str,
-    vcpus: int,
-    memory_mib: int,
     stopped: bool,
-    **policy: str | int | None,
+    dry_run: bool,
+    **given: Any,
 ) -> None:
     """Declare a VM; it starts at once, unless --stopped.
 
@@ -91,31 +72,46 @@ def create(
     blixard vm create web --config github:me/infra#web --vcpus 2 --wait
     blixard vm create web --config ./microvm.nix --memory 2GiB
     blixard vm create web --config ./result --failover always
+    blixard vm create web --config ./result --group web --apart web/zone --dry-run
     """
     if (name is None) == (positional is None):
         raise failure(
             Code.USAGE, "create takes one name", fix="blixard vm create NAME --config WHAT"
         )
     wanted = name or positional or ""
-    request = create_request(wanted, what, vcpus, memory_mib, stopped, options)
-    request.policy.CopyFrom(_policy(policy))
+    from blixard.v1 import blixard_pb2 as pb
+
+    request = pb.CreateVmRequest(
+        name=wanted,
+        stopped=stopped,
+        **{size: given.pop(size) for size in ("vcpus", "memory_mib", "disk_mib")},
+        policy=_policy(given),
+    )
+    complete(request, what, options)
+    timeout_ms = LOCK_MS if request.HasField("flake") else CHANGE_MS
+    if dry_run:
+        explain_candidate(request, options, timeout_ms)
+        return
     change(
         [wanted],
         lambda client, _: client.create_vm(request),
         options,
         goal="stopped" if stopped else "running",
-        timeout_ms=LOCK_MS if request.HasField("flake") else CHANGE_MS,
+        timeout_ms=timeout_ms,
     )
 
 
-def _policy(given: Mapping[str, str | int | None]) -> "pb.Policy":
+def _policy(given: Mapping[str, flags.Given]) -> "pb.Policy":
+    """What was given of a policy. An empty text alone stands for no terms."""
     from blixard.v1 import blixard_pb2 as pb
 
-    return pb.Policy(
-        on_quorum_loss=cast("str | None", given["on_quorum_loss"]),
-        failover=cast("str | None", given["failover"]),
-        restart_limit=cast("int | None", given["restart_limit"]),
-    )
+    scalars = {key: value for key, value in given.items() if not isinstance(value, tuple)}
+    terms = {
+        key: pb.Terms(items=[item for item in value if item])
+        for key, value in given.items()
+        if isinstance(value, tuple) and value
+    }
+    return pb.Policy(**cast("Mapping[str, Any]", {**scalars, **terms}))
 
 
 @vm.command()
@@ -145,26 +141,28 @@ def apply(options: Options, /, file: Path, owner: str, dry_run: bool) -> None:
 
 
 @vm.command("set")
-@click.argument("name", shell_complete=_complete)
+@click.argument("name", shell_complete=complete_names)
 @flags.policy
 @flags.request_id
 @flags.shared
 @click.pass_obj
-def set_(options: Options, /, name: str, **policy: str | int | None) -> None:
+def set_(options: Options, /, name: str, **policy: flags.Given) -> None:
     """Change how the cluster treats a VM when something fails.
 
-    --on-quorum-loss holds from the next start on, the others at once.
+    --on-quorum-loss and what says where it may run hold from the next start on, the others at once.
 
     \b
     blixard vm set web --failover always
     blixard vm set web --on-quorum-loss keep --restart-limit 0
+    blixard vm set web --require zone=a --prefer-apart web
+    blixard vm set web --require ''
     """
     changed = _policy(policy)
     if not changed.ListFields():
         raise failure(
             Code.USAGE,
             "nothing is to be changed",
-            fix="give --on-quorum-loss, --failover or --restart-limit",
+            fix="say what: blixard vm set --help lists it",
         )
 
     def send(client: "Client", name: str) -> "pb.ChangeResponse":
@@ -178,7 +176,7 @@ def set_(options: Options, /, name: str, **policy: str | int | None) -> None:
 
 
 @vm.command()
-@_names
+@names
 @flags.waiting
 @flags.request_id
 @flags.shared
@@ -198,7 +196,7 @@ def start(
 
 
 @vm.command()
-@_names
+@names
 @flags.stopping
 @flags.waiting
 @flags.request_id
@@ -221,7 +219,7 @@ def stop(
 
 
 @vm.command()
-@_names
+@names
 @flags.stopping
 @flags.waiting
 @flags.request_id
@@ -244,7 +242,7 @@ def restart(
 
 
 @vm.command()
-@_names
+@names
 @click.option("--if-exists", is_flag=True, help="A VM that does not exist is no failure.")
 @flags.stopping
 @flags.waiting
@@ -276,55 +274,28 @@ def delete(
     change(names, send, options, goal="deleted")
 
 
-@vm.command("list")
-@click.argument("globs", nargs=-1, metavar="[GLOB]...")
-@flags.stale
-@flags.no_headers
-@flags.shared
-@click.pass_obj
-def list_(options: Options, globs: tuple[str, ...], stale: bool) -> None:
-    """List VMs: all, or those that match a pattern such as 'web-*'."""
-    from fnmatch import fnmatchcase
-
-    with connected(options) as client:
-        response = client.list_vms(stale=stale)
-    names = {vm.name for vm in response.vms}
-    missing = [glob for glob in globs if glob not in names and not set(glob) & set("*?[")]
-    shown = [vm for vm in response.vms if not globs or any(fnmatchcase(vm.name, g) for g in globs)]
-    show_list(shown, response.as_of, options)
-    if missing:
-        raise failure(
-            Code.NO_SUCH_VM,
-            f'no VM named "{missing[0]}"',
-            fix="all names",
-            command="blixard vm list -o name",
-        )
-    if options.output in ("table", "wide"):
-        options.talk(summary(shown, response.as_of) if shown else NONE_YET)
-
-
 @vm.command()
-@_names
-@flags.stale
+@click.argument("name", shell_complete=complete_names)
+@click.option("--to", default="", metavar="NODE", help="Where it is to go (the best other node).")
+@flags.stopping
+@flags.waiting
+@flags.request_id
 @flags.shared
 @click.pass_obj
-def status(options: Options, names: tuple[str, ...], stale: bool) -> None:
-    """Everything about VMs: where each is, since when, and why."""
-    seen: list[pb.GetVmStatusResponse] = []
+def move(options: Options, /, name: str, to: str, grace_ms: int | None, kill: bool) -> None:
+    """Let a VM go on on another node: it is built there, stops here, and starts there.
 
-    def look(name: str) -> None:
-        response = client.vm_status(name, stale=stale)
-        if options.output == "name":
-            emit(response.vm.name)
-        elif options.output != "json":
-            if seen:
-                emit("")
-            show_page(response.vm, response.as_of)
-        seen.append(response)
+    It goes on where it is until the other node is ready. With --wait the time between its end and
+    its start is told. To the node it is on, a move that is under way is called off.
 
-    with connected(options) as client:
-        try:
-            for_each(names, look, client, options)
-        finally:
-            if options.output == "json" and seen:
-                show_status_json(seen, several=len(names) > 1)
+    \b
+    blixard vm move web --wait
+    blixard vm move web --to node-3
+    """
+    from blixard.cli.moving import move as moved
+
+    moved(name, to, grace_ms, kill, options)
+
+
+for verb in (list_, status, why):
+    vm.add_command(verb)

@@ -61,9 +61,14 @@ def show_list(vms: Sequence["pb.Vm"], as_of: "pb.AsOf", options: Options) -> Non
             for vm in vms:
                 emit(vm.name)
         case _:
-            wide = options.output == "wide"
-            rows = [_row(vm, now_ms(), wide=wide) for vm in vms]
-            emit_table(_WIDE_COLUMNS if wide else _COLUMNS, rows, options, STATE_COLORS)
+            show_table(vms, options)
+
+
+def show_table(vms: Sequence["pb.Vm"], options: Options) -> None:
+    """A line for each VM."""
+    wide = options.output == "wide"
+    rows = [_row(vm, now_ms(), wide=wide) for vm in vms]
+    emit_table(_WIDE_COLUMNS if wide else _COLUMNS, rows, options, STATE_COLORS)
 
 
 def show_status_json(seen: Sequence["pb.GetVmStatusResponse"], *, several: bool) -> None:
@@ -97,6 +102,9 @@ def note(vm: "pb.Vm") -> str:
     """What a person should know about it at a glance."""
     if vm.remark:
         return first_line(vm.remark)
+    if vm.HasField("move"):
+        given_up = vm.move.state == "given-up"
+        return first_line(f"did not move: {vm.move.text}" if given_up else vm.move.text)
     if vm.state == "running" and vm.tied_to:
         return f"tied to {vm.tied_to}: {first_line(vm.tie)}"
     return first_line(vm.reason.text)
@@ -134,6 +142,36 @@ def _on_quorum_loss(vm: "pb.Vm") -> str:
     return wanted
 
 
+def _disk(vm: "pb.Vm") -> str:
+    return f", {memory(vm.disk_mib)} of disk" if vm.disk_mib else ""
+
+
+def _move(vm: "pb.Vm") -> str:
+    if not vm.HasField("move"):
+        return ""
+    return harmless(f"to {vm.move.to}, {vm.move.state}: {vm.move.text}; asked by {vm.move.by}")
+
+
+def rules_text(policy: "pb.Policy") -> str:
+    """Where a VM may run, in one line."""
+    terms = [f"{name} {', '.join(items)}" for name, items in rules(policy).items() if items]
+    group = [f"group {policy.group}"] if policy.group else []
+    priority = [f"priority {policy.priority}"] if policy.priority else []
+    return "; ".join([*group, *terms, *priority, policy.strategy]).rstrip("; ")
+
+
+def rules(policy: "pb.Policy") -> Mapping[str, Sequence[str]]:
+    """The terms of each kind."""
+    return {
+        "require": policy.require.items,
+        "prefer": policy.prefer.items,
+        "near": policy.near.items,
+        "prefer-near": policy.prefer_near.items,
+        "apart": policy.apart.items,
+        "prefer-apart": policy.prefer_apart.items,
+    }
+
+
 def _declared(vm: "pb.Vm") -> str:
     if not vm.HasField("declared"):
         return ""
@@ -165,7 +203,10 @@ def page(vm: "pb.Vm", as_of: "pb.AsOf", now: int) -> list[str]:
         *(("", f"| {line}") for line in log),
         ("Remark", vm.remark),
         ("Placed", placed),
-        ("Size", f"{count(vm.vcpus, 'vCPU')}, {memory(vm.memory_mib)}"),
+        ("Because", first_line(vm.decision)),
+        ("Move", _move(vm)),
+        ("Size", f"{count(vm.vcpus, 'vCPU')}, {memory(vm.memory_mib)}{_disk(vm)}"),
+        ("Rules", rules_text(vm.policy)),
         ("Source", source_text(vm.source)),
         ("Locked", vm.source.flake.nar_hash),
         ("Store", vm.store_path),
@@ -223,10 +264,25 @@ def as_json(vm: "pb.Vm") -> Mapping[str, Any]:
         "restarts": vm.restarts,
         "restart_limit": vm.policy.restart_limit if vm.policy.failover else None,
         "mode": vm.mode or None,
+        "disk_mib": vm.disk_mib,
+        "group": vm.policy.group or None,
+        "priority": vm.policy.priority,
+        "strategy": vm.policy.strategy or None,
+        **{name.replace("-", "_"): list(items) for name, items in rules(vm.policy).items()},
+        "decision": vm.decision or None,
+        "move": _move_json(vm),
         "declared": _declaration_json(vm),
         "remark": vm.remark or None,
         "created_at": rfc3339(vm.created_ms),
     }
+
+
+def _move_json(vm: "pb.Vm") -> Mapping[str, Any] | None:
+    if not vm.HasField("move"):
+        return None
+    move = vm.move
+    since = rfc3339(move.since_ms)
+    return {"to": move.to, "state": move.state, "text": move.text, "by": move.by, "since": since}
 
 
 def _declaration_json(vm: "pb.Vm") -> Mapping[str, Any] | None:

@@ -120,7 +120,9 @@ ClusterCommand = (
 Command = VmCommand | ClusterCommand
 
 
-NodeCommand = ReportVm | ReportHealth | ReportStandby | RegisterNode | CheckIn | RenewLeases
+NodeCommand = (
+    ReportVm | ReportHealth | ReportStandby | RegisterNode | CheckIn | RenewLeases | DrainNode
+)
 """What a node has its leader propose, each about itself alone."""
 
 

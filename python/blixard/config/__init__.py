@@ -41,6 +41,9 @@ class CapacityConfig:
     memory_mib: int | None = None
     reserve_memory_mib: int = 512
     """Kept for the host itself; only of account where `memory_mib` is left to the machine."""
+    disk_mib: int | None = None
+    reserve_disk_mib: int = 1024
+    """The same of disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ class NodeConfig:
     watchdog_mode: str = "auto"
     """`guaranteed`: no VM without a watchdog; `best-effort`: nobody relies on one; `auto`: as it is
     found."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What its operator says of it, for the placement of VMs."""
 
 
 def load(path: Path | None, flags: Mapping[str, Mapping[str, Any]]) -> NodeConfig:
@@ -116,6 +121,7 @@ def _assembled(values: Mapping[str, Mapping[str, Any]]) -> NodeConfig:
         capacity=CapacityConfig(**values.get("capacity", {})),
         nix=NixConfig(**values.get("nix", {})),
         lease=lease,
+        labels=node.get("labels", {}),
         watchdog_mode=values.get("watchdog", {}).get("mode", "auto"),
     )
 

@@ -1,19 +1,19 @@
 """The VMs that a host declares: a TOML file with a table `[vms.NAME]` for each."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from blixard.config.document import Document, Misconfigured, Problem, checked
-from blixard.config.keys import Key, WrongValueError, integer, one_of, shown
+from blixard.config.keys import Check, Key, WrongValueError, integer, one_of, shown
 from blixard.errors import Code
 from blixard.model import (
     Fix,
     Rejected,
 )
-from blixard.policy import Failover, OnQuorumLoss
+from blixard.policy import Failover, OnQuorumLoss, Relation, Strategy, Term, is_word
 
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -30,6 +30,20 @@ class DeclaredVm:
     on_quorum_loss: str = OnQuorumLoss.STOP.value
     failover: str = Failover.AUTO.value
     restart_limit: int = 5
+    disk_mib: int = 0
+    priority: int = 0
+    strategy: str = Strategy.SPREAD.value
+    group: str = ""
+    require: tuple[str, ...] = ()
+    prefer: tuple[str, ...] = ()
+    near: tuple[str, ...] = ()
+    prefer_near: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+    prefer_apart: tuple[str, ...] = ()
+
+
+RULES: Final = ("require", "prefer", "near", "prefer_near", "apart", "prefer_apart")
+"""The keys that hold lists of terms."""
 
 
 def load_vms(path: Path) -> tuple[DeclaredVm, ...]:
@@ -60,6 +74,28 @@ def _source(raw: Any) -> str:
     return raw
 
 
+def _group(raw: Any) -> str:
+    if not isinstance(raw, str) or (raw and not is_word(raw)):
+        raise WrongValueError(f"{shown(raw)} is no group", "write letters, digits, dots, _ and -")
+    return raw
+
+
+def _list_of(parse: Callable[[str], object], example: str) -> Check:
+    def check(raw: Any) -> tuple[str, ...]:
+        if not isinstance(raw, list):
+            raise WrongValueError(f"{shown(raw)} is no list", f'write ["{example}"]')
+        for item in raw:
+            try:
+                parse(item if isinstance(item, str) else "")
+            except ValueError as wrong:
+                raise WrongValueError(
+                    f"{shown(item)} cannot be read", f'write it as in ["{example}"]'
+                ) from wrong
+        return tuple(raw)
+
+    return check
+
+
 VM_KEYS: Final[Mapping[str, Key]] = {
     "source": Key("--config", _source),
     "vcpus": Key("--vcpus", integer(1, 1024)),
@@ -67,6 +103,16 @@ VM_KEYS: Final[Mapping[str, Key]] = {
     "on_quorum_loss": Key("--on-quorum-loss", one_of(*OnQuorumLoss)),
     "failover": Key("--failover", one_of(*Failover)),
     "restart_limit": Key("--restart-limit", integer(0, 1000)),
+    "disk_mib": Key("--disk", integer(0, 1024 * 1024 * 1024)),
+    "priority": Key("--priority", integer(-1000, 1000)),
+    "strategy": Key("--strategy", one_of(*Strategy)),
+    "group": Key("--group", _group),
+    "require": Key("--require", _list_of(Term.parse, "zone=a")),
+    "prefer": Key("--prefer", _list_of(Term.parse, "zone=a")),
+    "near": Key("--near", _list_of(Relation.parse, "db")),
+    "prefer_near": Key("--prefer-near", _list_of(Relation.parse, "db/zone")),
+    "apart": Key("--apart", _list_of(Relation.parse, "web")),
+    "prefer_apart": Key("--prefer-apart", _list_of(Relation.parse, "web/zone")),
 }
 
 

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from blixard.policy import NODE_LABEL, is_word
+
+FOUND_LABELS: Final = (NODE_LABEL, "arch", "kvm")
+"""What a node says of itself: its name, the machine's name for its processor as in uname(2), and
+whether it has hardware virtualisation (`yes` or `no`)."""
+
 Peer = tuple[int, str]
 """A node's id and its address."""
 
@@ -135,6 +141,24 @@ def _options(raw: Any) -> Mapping[str, str]:
     return dict(sorted(raw.items()))
 
 
+def _labels(raw: Any) -> Mapping[str, str]:
+    if not isinstance(raw, dict):
+        raise WrongValueError(
+            f"{shown(raw)} is no table", 'write NAME = "VALUE" lines under [node.labels]'
+        )
+    for name, value in raw.items():
+        if name in FOUND_LABELS:
+            raise WrongValueError(
+                f'"{name}" is a label that each node gives itself', "choose another name"
+            )
+        if not is_word(name) or not isinstance(value, str) or not is_word(value):
+            raise WrongValueError(
+                f"{name} = {shown(value)} is no label",
+                'write NAME = "VALUE", both of letters, digits, dots, _ and -',
+            )
+    return dict(sorted(raw.items()))
+
+
 def shown(raw: Any) -> str:
     if isinstance(raw, bool):
         return str(raw).lower()
@@ -163,11 +187,14 @@ KEYS: Final[Mapping[str, Mapping[str, Key]]] = {
         "socket": Key("--socket", _socket),
         "driver": Key("--driver", one_of("auto", "systemd", "process")),
         "log_level": Key("--log-level", one_of("debug", "info", "warning", "error")),
+        "labels": Key("--label", _labels),
     },
     "capacity": {
         "vcpus": Key("--vcpus", integer(1, 4096)),
         "memory_mib": Key("--memory-mib", integer(16, 64 * 1024 * 1024)),
         "reserve_memory_mib": Key("--reserve-memory-mib", integer(0, 64 * 1024 * 1024)),
+        "disk_mib": Key("--disk-mib", integer(0, 1024 * 1024 * 1024)),
+        "reserve_disk_mib": Key("--reserve-disk-mib", integer(0, 1024 * 1024 * 1024)),
     },
     "nix": {
         "binary": Key("--nix-binary", _program),

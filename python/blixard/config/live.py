@@ -14,7 +14,13 @@ _KEYS: Final = {
 
 def taken(present: NodeConfig, wanted: NodeConfig) -> tuple[NodeConfig, list[str]]:
     """The present configuration with what can change, and the keys that need a restart."""
-    live = replace(present, capacity=wanted.capacity, log_level=wanted.log_level, nix=wanted.nix)
+    live = replace(
+        present,
+        capacity=wanted.capacity,
+        labels=wanted.labels,
+        log_level=wanted.log_level,
+        nix=wanted.nix,
+    )
     waiting = [
         _key(field.name)
         for field in fields(live)

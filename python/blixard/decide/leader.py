@@ -5,7 +5,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
-from blixard import scheduler
 from blixard.commands import (
     AssignStandby,
     AttestState,
@@ -16,9 +15,10 @@ from blixard.commands import (
     RaiseLevel,
     SettleNode,
 )
+from blixard.decide import moves
 from blixard.lease import down_after_ms
-from blixard.machine.rules import takes_vms
-from blixard.model import Cluster, Membership, Node, State, Vm
+from blixard.model import Cluster, Holder, Membership, Node, State, Vm
+from blixard.scheduler import Planner
 
 BACK_OFF_MS: Final = 1_000
 MAX_BACK_OFF_MS: Final = 60_000
@@ -68,18 +68,31 @@ def duties(cluster: Cluster, sight: Sight) -> Iterator[Duty]:
         yield RaiseLevel(cluster.level + 1)
     if state_digest is not None and state_digest[0] > cluster.attested_index:
         yield AttestState(*state_digest)
+    planner = Planner(cluster, silent)
+    yield from moves.duties(cluster, planner)
     for name in sorted(cluster.vms):
         vm = cluster.vms[name]
-        if vm.holder is not None:
-            yield from _standby(cluster, vm, silent)
-        if vm.state is not State.PENDING or sight.pending_ms.get(name, 0) < back_off_ms(vm):
-            continue
-        choice = scheduler.place(cluster, vm, silent)
+        settled = vm.state is State.RUNNING and (vm.move is None or vm.move.failed)
+        if settled and vm.holder is not None:
+            yield from _standby(cluster, vm, vm.holder, planner)
+    yield from _waiting(cluster, sight, planner)
+
+
+def _waiting(cluster: Cluster, sight: Sight, planner: Planner) -> Iterator[Duty]:
+    """Place the VMs that wait, those of the highest priority first; each reckons with the last."""
+    due = [
+        vm
+        for vm in cluster.vms.values()
+        if vm.state is State.PENDING and sight.pending_ms.get(vm.name, 0) >= back_off_ms(vm)
+    ]
+    for vm in sorted(due, key=lambda vm: (-vm.policy.priority, vm.name)):
+        choice = planner.place(vm)
         if choice.node_id is not None:
             node = cluster.nodes[choice.node_id]
-            yield PlaceVm(vm.name, vm.uid, node.node_id, node.incarnation)
-        elif vm.reason.text != choice.text:
-            yield DeferVm(vm.name, vm.uid, choice.text)
+            yield PlaceVm(vm.name, vm.uid, node.node_id, node.incarnation, choice.why)
+            planner.take(vm, choice.node_id)
+        elif vm.reason.text != choice.why:
+            yield DeferVm(vm.name, vm.uid, choice.why)
 
 
 def back_off_ms(vm: Vm) -> int:
@@ -111,16 +124,15 @@ def _leases(cluster: Cluster, sight: Sight) -> Iterator[tuple[Node, int]]:
             yield node, down_after_ms(node.lease_ms) - sight.unrenewed_ms.get(node_id, 0)
 
 
-def _standby(cluster: Cluster, vm: Vm, silent: frozenset[int]) -> Iterator[Duty]:
+def _standby(cluster: Cluster, vm: Vm, holder: Holder, planner: Planner) -> Iterator[Duty]:
     """Let the next-best node build ahead; one that was chosen stays while it could take the VM."""
-    if vm.state is not State.RUNNING:
-        return
     known = vm.standby
-    if known is not None and known.node_id not in silent and vm.tied_to is None:
-        node = cluster.nodes.get(known.node_id)
-        if node is not None and takes_vms(node, known.incarnation):
+    tied = vm.keeps or vm.tied_to is not None
+    if known is not None and not tied:
+        node = planner.open.get(known.node_id)
+        if node is not None and node.incarnation == known.incarnation:
             return
-    chosen = scheduler.standby(cluster, vm, silent)
+    chosen = None if tied else planner.place(vm, frozenset({holder.node_id})).node_id
     incarnation = cluster.nodes[chosen].incarnation if chosen is not None else 0
     if (chosen, incarnation) != ((known.node_id, known.incarnation) if known else (None, 0)):
         yield AssignStandby(vm.name, vm.uid, chosen, incarnation)

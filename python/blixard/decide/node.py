@@ -9,6 +9,7 @@ from blixard.machine.placements import FENCED
 from blixard.model import (
     DEFAULT_GRACE_MS,
     Cluster,
+    Node,
     Readiness,
     Reason,
     State,
@@ -181,7 +182,8 @@ def _held(
     elif (unit.uid, unit.epoch) != (vm.uid, vm.holder.epoch):
         yield _end(vm.name, unit)
     else:
-        yield from _watched(me, vm, unit, past or Past(unit.epoch))
+        node = cluster.nodes[me.node_id]
+        yield from _watched(node, me, vm, unit, past or Past(unit.epoch))
 
 
 def _released(me: Me, vm: Vm, unit: SeenUnit | None, build: SeenBuild | None) -> Iterator[Action]:
@@ -235,10 +237,14 @@ def _build(cluster: Cluster, vm: Vm, epoch: int) -> Build:
     return Build(vm.name, epoch, source, content)
 
 
-def _watched(me: Me, vm: Vm, unit: SeenUnit, past: Past) -> Iterator[Action]:
+def _watched(node: Node, me: Me, vm: Vm, unit: SeenUnit, past: Past) -> Iterator[Action]:
     """The unit of this very placement exists: tell the cluster what became of it."""
     settled = unit.state is UnitState.ACTIVE and unit.active_ms >= SETTLE_MS
-    if unit.state is UnitState.EXITED and past.is_fenced:
+    drain = node.drain
+    if unit.state is UnitState.EXITED and drain is not None and drain.until_restart:
+        # Its host is going down, and systemd has stopped it: no failure of the VM's own.
+        yield _report(me, vm, State.STOPPED, Reason("host-shutdown", f"{node.name} shuts down"))
+    elif unit.state is UnitState.EXITED and past.is_fenced:
         reason = Reason(FENCED, f"the lease of node-{me.node_id} ended, and the VM with it")
         yield _report(me, vm, State.FAILED, reason)
     elif unit.state is UnitState.EXITED:

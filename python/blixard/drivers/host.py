@@ -8,6 +8,7 @@ from pathlib import Path
 from blixard.model import Capacity
 
 _MIB = 1024 * 1024
+_KVM = Path("/dev/kvm")
 
 
 class SystemClock:
@@ -39,11 +40,25 @@ def machine_id(data_dir: Path) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()
 
 
-def capacity(reserve_memory_mib: int = 0) -> Capacity:
-    """What this host can give to VMs: the CPUs on which this process may run, and
-    its memory less `reserve_memory_mib`."""
+def capacity(directory: Path, reserve_memory_mib: int = 0, reserve_disk_mib: int = 0) -> Capacity:
+    """What this host can give to VMs: the CPUs on which this process may run, its memory, and the
+    size of the file system at `directory` (statvfs(3)), less what is kept for the host."""
     memory_mib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MIB
-    return Capacity(len(os.sched_getaffinity(0)), max(0, memory_mib - reserve_memory_mib))
+    system = os.statvfs(directory)
+    disk_mib = system.f_blocks * system.f_frsize // _MIB
+    return Capacity(
+        vcpus=len(os.sched_getaffinity(0)),
+        memory_mib=max(0, memory_mib - reserve_memory_mib),
+        disk_mib=max(0, disk_mib - reserve_disk_mib),
+    )
+
+
+def labels() -> dict[str, str]:
+    """What this host finds out about itself. Hardware virtualisation is a flag of the CPU
+    (cpuid(4)): the device /dev/kvm may be there without it."""
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    has_kvm = bool(flags & {"vmx", "svm"}) or (os.uname().machine == "aarch64" and _KVM.exists())
+    return {"arch": os.uname().machine, "kvm": "yes" if has_kvm else "no"}
 
 
 def has_systemd() -> bool:

@@ -124,6 +124,14 @@ class SystemdUnits:
         await self._keeper.close()
         await self._bus.close()
 
+    async def is_shutting_down(self) -> bool:
+        """Whether systemd is stopping the whole host, and with it the VMs; False if that cannot be
+        told."""
+        try:
+            return await self._bus.is_shutting_down()
+        except BlixardError:
+            return False
+
     @property
     def guaranteed(self) -> bool:
         return self._keeper.guaranteed

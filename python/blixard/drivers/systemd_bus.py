@@ -78,6 +78,12 @@ class SystemdBus:
         """Call a method of systemd's manager. Raises `BlixardError`."""
         await self._on_thread(lambda: self._call(method, *arguments))
 
+    async def is_shutting_down(self) -> bool:
+        """Whether the host is about to stop or to restart. Raises `BlixardError`."""
+        found: list[str] = []
+        await self._on_thread(lambda: found.append(self._manager.SystemState))
+        return found == ["stopping"]
+
     async def run_job(self, method: str, vm: str) -> str:
         """Begin a job for the unit of a VM, wait for its end, and return its result."""
         future: Future[str] = Future()

@@ -15,6 +15,7 @@ from blixard.model import (
     Move,
     Node,
     Outcome,
+    Readiness,
     Rejected,
     Release,
     State,
@@ -33,20 +34,30 @@ def move(cluster: Cluster, index: int, at_ms: int, command: MoveVm) -> Step:
     node = cluster.nodes.get(command.to)
     if node is None:
         return cluster, _no_such_node(command.to)
-    if vm.holder is not None and vm.move is None and vm.holder.node_id == node.node_id:
+    wrong = _immovable(vm)
+    if wrong is not None:
+        return cluster, wrong
+    if vm.holder is not None and vm.holder.node_id == node.node_id:
+        if vm.move is not None and not vm.move.failed:
+            return put(cluster, replace(vm, move=None)), Accepted(
+                index, f"{vm.name} stays on {node.name}"
+            )
         return cluster, Rejected(
             Code.RULE_REFUSES,
             f"{vm.name} is on {node.name} already",
             fixes=(Fix("name another node, or none", f"blixard vm move {vm.name}"),),
         )
-    wrong = _immovable(vm) or _refused(cluster, vm, node)
+    wrong = _refused(cluster, vm, node)
     if wrong is not None:
         return cluster, wrong
     release = Release(command.grace_ms, command.kill)
     known = vm.move
     if known is not None and not known.failed and known.to == node.node_id:
         return cluster, Accepted(index, f"{vm.name} is on its way to {node.name} already")
-    moving = replace(vm, move=Move(node.node_id, command.by, at_ms, release))
+    standby = vm.standby
+    if standby is not None and standby.readiness is Readiness.FAILED:
+        standby = None
+    moving = replace(vm, move=Move(node.node_id, command.by, at_ms, release), standby=standby)
     return put(cluster, moving), Accepted(index)
 
 
@@ -94,7 +105,8 @@ def hand_over(cluster: Cluster, index: int, at_ms: int, command: HandOverVm) -> 
     if wrong is not None:
         return cluster, replace(wrong, code=Code.STALE)
     why = f"moves to {node.name}, asked by {vm.move.by}"
-    return put(cluster, give_up(vm, at_ms, vm.move.release, why)), Accepted(index)
+    handed = replace(vm, move=replace(vm.move, handed_ms=at_ms))
+    return put(cluster, give_up(handed, at_ms, vm.move.release, why)), Accepted(index)
 
 
 def abandon(cluster: Cluster, index: int, command: AbandonMove) -> Step:

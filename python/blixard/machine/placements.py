@@ -99,13 +99,21 @@ def report(cluster: Cluster, index: int, at_ms: int, command: ReportVm) -> Step:
     reported = replace(
         vm,
         state=command.state,
-        reason=command.reason,
+        reason=_arrival(vm, at_ms, command.reason) if arrived else command.reason,
         since_ms=at_ms if command.state is not vm.state else vm.since_ms,
         runner=command.runner or vm.runner,
         volumes=command.volumes if command.runner else vm.volumes,
         move=None if arrived else vm.move,
     )
     return put(cluster, reported), Accepted(index)
+
+
+def _arrival(vm: Vm, at_ms: int, reason: Reason) -> Reason:
+    """What became of a move: how long the VM was away, from the order to stop to the report."""
+    if vm.move is None or not vm.move.handed_ms:
+        return reason
+    away_s = max(0, at_ms - vm.move.handed_ms) / 1000
+    return Reason("moved", f"{reason.text}, moved there within {away_s:.1f} s")
 
 
 def report_health(cluster: Cluster, index: int, at_ms: int, command: ReportHealth) -> Step:

@@ -80,6 +80,16 @@ class Room:
             total.vcpus - vcpus, total.memory_mib - memory_mib, total.disk_mib - disk_mib
         )
 
+    def fits(self, vm: Vm, node_id: int) -> bool:
+        """Whether what is left on a node is enough."""
+        total, spec = self._nodes[node_id].capacity, vm.spec
+        vcpus, memory_mib, disk_mib = self._taken[node_id]
+        return (
+            spec.memory_mib <= total.memory_mib - memory_mib
+            and spec.vcpus <= total.vcpus - vcpus
+            and (not spec.disk_mib or spec.disk_mib <= total.disk_mib - disk_mib)
+        )
+
     def take(self, vm: Vm, at: tuple[int, ...]) -> None:
         """Note that a VM takes from these nodes."""
         self._at[vm.name] = vm, at
@@ -87,9 +97,11 @@ class Room:
 
     def lift(self, vm: Vm) -> tuple[int, ...]:
         """Note that a VM takes from no node; returns from which it took."""
-        known, at = self._at.pop(vm.name, (vm, ()))
-        self._count(known, at, -1)
-        return at
+        known = self._at.pop(vm.name, None)
+        if known is None:
+            return ()
+        self._count(*known, -1)
+        return known[1]
 
     def neighbours(self, label: str) -> _Neighbours:
         """Who is on the nodes that have a label."""

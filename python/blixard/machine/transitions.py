@@ -83,8 +83,9 @@ def give_up(vm: Vm, at_ms: int, release: Release, why: str) -> Vm:
 
 def without_holder(cluster: Cluster, vm: Vm, at_ms: int, reason: Reason) -> Cluster:
     """Free a VM. Only if that was ordered does it become what was declared meanwhile: a failover
-    starts what ran before."""
-    freed = as_declared(vm) if vm.release is not None else vm
+    or a move starts what ran before."""
+    ordered = vm.release is not None and vm.move is None
+    freed = as_declared(vm) if ordered else vm
     match freed.wanted:
         case Wanted.DELETED:
             return remove(cluster, freed)

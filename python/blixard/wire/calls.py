@@ -24,7 +24,6 @@ class Call(Generic[Response]):
 
 LIST_VMS: Final = Call("ClusterService/ListVms", pb.ListVmsResponse)
 VM_STATUS: Final = Call("ClusterService/GetVmStatus", pb.GetVmStatusResponse)
-EXPLAIN_VM: Final = Call("ClusterService/ExplainVm", pb.ExplainVmResponse)
 CLUSTER_STATUS: Final = Call("ClusterService/GetClusterStatus", pb.GetClusterStatusResponse)
 RAFT_STATUS: Final = Call("BlixardService/GetRaftStatus", pb.GetRaftStatusResponse)
 OPEN_SESSION: Final = Call("ClusterService/OpenSession", pb.OpenSessionResponse)
@@ -36,6 +35,11 @@ DELETE_VM: Final = Call("ClusterService/DeleteVm", pb.ChangeResponse, changes=Tr
 DECLARE_VM: Final = Call("ClusterService/DeclareVm", pb.ChangeResponse, changes=True, patient=True)
 DISOWN_VM: Final = Call("ClusterService/DisownVm", pb.ChangeResponse, changes=True)
 SET_VM_POLICY: Final = Call("ClusterService/SetVmPolicy", pb.ChangeResponse, changes=True)
+MOVE_VM: Final = Call("ClusterService/MoveVm", pb.ChangeResponse, changes=True)
+EXPLAIN_VM: Final = Call("ClusterService/ExplainVm", pb.ExplainVmResponse, patient=True)
+DRAIN_NODE: Final = Call("ClusterService/DrainNode", pb.DrainNodeResponse, changes=True)
+RESUME_NODE: Final = Call("ClusterService/ResumeNode", pb.ResumeNodeResponse, changes=True)
+PLAN_DRAIN: Final = Call("ClusterService/PlanDrain", pb.PlanDrainResponse)
 CONFIRM_NODE_DOWN: Final = Call(
     "ClusterService/ConfirmNodeDown", pb.ConfirmNodeDownResponse, changes=True
 )

@@ -5,7 +5,9 @@ What depends on the cluster's state is not checked here; the law (`machine`) doe
 
 import re
 from hashlib import sha256
-from typing import Final, Literal, TypeVar
+from typing import Any, Final
+
+import grpc
 
 from blixard.errors import Code
 from blixard.model import (
@@ -14,20 +16,21 @@ from blixard.model import (
     Rejected,
     RequestId,
 )
-from blixard.policy import Failover, OnQuorumLoss, Policy
 from blixard.source import MAX_SOURCE_BYTES, PackedSource, StoreSource
 from blixard.v1 import blixard_pb2 as pb
 from blixard.wire.status import Refused
 
 MAX_VCPUS: Final = 1024
 MAX_MEMORY_MIB: Final = 16 * 1024 * 1024
+MAX_DISK_MIB: Final = 1024 * 1024 * 1024
 MIN_MEMORY_MIB: Final = 16
 MAX_GRACE_MS: Final = 3_600_000
-MAX_RESTARTS: Final = 1_000
 MAX_SPEAKER: Final = 128
+MAX_REMARK: Final = 200
 MAX_DIGEST: Final = 128
 
-Choice = TypeVar("Choice", OnQuorumLoss, Failover)
+ACTOR: Final = "blixard-actor"
+"""The metadata in which a caller says who asks."""
 
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_'.-]{0,127}")
@@ -46,8 +49,9 @@ def vm_name(name: str) -> str:
     return name
 
 
-def resources(vcpus: int, memory_mib: int) -> tuple[int, int]:
-    """A VM's size. What exceeds every node is refused by the law, with the nodes' sizes."""
+def size(request: pb.CreateVmRequest) -> tuple[int, int, int]:
+    """A VM's vCPUs, memory and disk. What exceeds every node is refused by the law."""
+    vcpus, memory_mib, disk_mib = request.vcpus, request.memory_mib, request.disk_mib
     if not 1 <= vcpus <= MAX_VCPUS:
         raise bad(f"vcpus: {vcpus} is out of range", f"ask for 1 to {MAX_VCPUS} vCPUs")
     if not MIN_MEMORY_MIB <= memory_mib <= MAX_MEMORY_MIB:
@@ -55,7 +59,9 @@ def resources(vcpus: int, memory_mib: int) -> tuple[int, int]:
             f"memory_mib: {memory_mib} is out of range",
             f"ask for {MIN_MEMORY_MIB} to {MAX_MEMORY_MIB} MiB",
         )
-    return vcpus, memory_mib
+    if disk_mib > MAX_DISK_MIB:
+        raise bad(f"disk_mib: {disk_mib} is out of range", f"ask for 0 to {MAX_DISK_MIB} MiB")
+    return vcpus, memory_mib, disk_mib
 
 
 def flake(reference: pb.FlakeReference) -> tuple[str, str]:
@@ -114,7 +120,9 @@ def packed(archive: pb.PackedArchive) -> PackedSource:
     return PackedSource(sha256(archive.content).hexdigest(), attribute(archive.attribute))
 
 
-def grace_ms(request: pb.StopVmRequest | pb.RestartVmRequest | pb.DeleteVmRequest) -> int:
+def grace_ms(
+    request: pb.StopVmRequest | pb.RestartVmRequest | pb.DeleteVmRequest | pb.MoveVmRequest,
+) -> int:
     """Time for a graceful shutdown, in milliseconds."""
     if not request.HasField("grace_ms"):
         return DEFAULT_GRACE_MS
@@ -123,40 +131,19 @@ def grace_ms(request: pb.StopVmRequest | pb.RestartVmRequest | pb.DeleteVmReques
     return request.grace_ms
 
 
-def policy(message: pb.Policy, present: Policy) -> Policy:
-    """A VM's policy: what is absent stays as it is at present."""
-    return Policy(
-        on_quorum_loss=_choice("on_quorum_loss", message, OnQuorumLoss, present.on_quorum_loss),
-        failover=_choice("failover", message, Failover, present.failover),
-        restart_limit=_restart_limit(message, present.restart_limit),
-    )
+def remark(text: str) -> str:
+    """A person's words that are put on record; they may be missing."""
+    if len(text) > MAX_REMARK or not (text.isprintable() or not text):
+        raise bad(f"reason: it has {len(text)} characters", f"write one line, {MAX_REMARK} at most")
+    return text
 
 
-def _choice(
-    field: Literal["on_quorum_loss", "failover"],
-    message: pb.Policy,
-    kind: type[Choice],
-    present: Choice,
-) -> Choice:
-    if not message.HasField(field):
-        return present
-    word = getattr(message, field)
-    try:
-        return kind(word)
-    except ValueError as unknown:
-        known = ", ".join(one.value for one in kind)
-        raise bad(f'{field}: "{word[:80]}" is not known', f"write one of: {known}") from unknown
-
-
-def _restart_limit(message: pb.Policy, present: int) -> int:
-    if not message.HasField("restart_limit"):
-        return present
-    if message.restart_limit > MAX_RESTARTS:
-        raise bad(
-            f"restart_limit: {message.restart_limit} is out of range",
-            f"choose 0 to {MAX_RESTARTS}; with 0 it is never restarted by itself",
-        )
-    return message.restart_limit
+def asked_by(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """Who asks, as the caller says: until callers prove who they are, it is their word."""
+    for key, value in context.invocation_metadata() or ():
+        if key == ACTOR and isinstance(value, str) and value.isprintable():
+            return value[:MAX_SPEAKER]
+    return "somebody"
 
 
 def speaker(name: str) -> str:

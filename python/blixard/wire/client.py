@@ -22,7 +22,6 @@ from blixard.wire.calls import (
     DECLARE_VM,
     DELETE_VM,
     DISOWN_VM,
-    EXPLAIN_VM,
     JOIN_THROUGH,
     LEAVE,
     LIST_VMS,
@@ -56,6 +55,9 @@ _OPTIONS: Final = (
 
 _Change = (
     pb.CreateVmRequest
+    | pb.MoveVmRequest
+    | pb.DrainNodeRequest
+    | pb.ResumeNodeRequest
     | pb.StartVmRequest
     | pb.StopVmRequest
     | pb.RestartVmRequest
@@ -134,50 +136,47 @@ class Client:
     # --- what can be asked ----------------------------------------------------------------------
 
     def list_vms(self, *, stale: bool = False) -> pb.ListVmsResponse:
-        return self._settled(LIST_VMS, pb.ListVmsRequest(stale=stale))
+        return self.ask(LIST_VMS, pb.ListVmsRequest(stale=stale))
 
     def vm_status(self, name: str, *, stale: bool = False) -> pb.GetVmStatusResponse:
-        return self._settled(VM_STATUS, pb.GetVmStatusRequest(name=name, stale=stale))
-
-    def explain_vm(self, name: str) -> pb.ExplainVmResponse:
-        return self._settled(EXPLAIN_VM, pb.ExplainVmRequest(name=name))
+        return self.ask(VM_STATUS, pb.GetVmStatusRequest(name=name, stale=stale))
 
     def cluster_status(self, *, stale: bool = False) -> pb.GetClusterStatusResponse:
-        return self._settled(CLUSTER_STATUS, pb.GetClusterStatusRequest(stale=stale))
+        return self.ask(CLUSTER_STATUS, pb.GetClusterStatusRequest(stale=stale))
 
     def raft_status(self) -> pb.GetRaftStatusResponse:
         """The consensus state of whichever node answers first."""
-        return self._settled(RAFT_STATUS, pb.GetRaftStatusRequest())
+        return self.ask(RAFT_STATUS, pb.GetRaftStatusRequest())
 
     def create_vm(self, request: pb.CreateVmRequest) -> pb.ChangeResponse:
-        return self._change(CREATE_VM, request)
+        return self.change(CREATE_VM, request)
 
     def declare_vm(self, request: pb.DeclareVmRequest) -> pb.ChangeResponse:
-        return self._change(DECLARE_VM, request)
+        return self.change(DECLARE_VM, request)
 
     def disown_vm(self, request: pb.DisownVmRequest) -> pb.ChangeResponse:
-        return self._change(DISOWN_VM, request)
+        return self.change(DISOWN_VM, request)
 
     def start_vm(self, request: pb.StartVmRequest) -> pb.ChangeResponse:
-        return self._change(START_VM, request)
+        return self.change(START_VM, request)
 
     def stop_vm(self, request: pb.StopVmRequest) -> pb.ChangeResponse:
-        return self._change(STOP_VM, request)
+        return self.change(STOP_VM, request)
 
     def restart_vm(self, request: pb.RestartVmRequest) -> pb.ChangeResponse:
-        return self._change(RESTART_VM, request)
+        return self.change(RESTART_VM, request)
 
     def delete_vm(self, request: pb.DeleteVmRequest) -> pb.ChangeResponse:
-        return self._change(DELETE_VM, request)
+        return self.change(DELETE_VM, request)
 
     def set_vm_policy(self, request: pb.SetVmPolicyRequest) -> pb.ChangeResponse:
-        return self._change(SET_VM_POLICY, request)
+        return self.change(SET_VM_POLICY, request)
 
     def confirm_node_down(self, request: pb.ConfirmNodeDownRequest) -> pb.ConfirmNodeDownResponse:
-        return self._change(CONFIRM_NODE_DOWN, request)
+        return self.change(CONFIRM_NODE_DOWN, request)
 
     def leave_cluster(self, request: pb.LeaveClusterRequest) -> pb.LeaveClusterResponse:
-        return self._change(LEAVE, request)
+        return self.change(LEAVE, request)
 
     def join_through(self, address: str) -> pb.JoinThroughResponse:
         """Tell the node at the first address, and no other, to join; asked once, without an id."""
@@ -203,10 +202,10 @@ class Client:
 
     # --- how it is asked ------------------------------------------------------------------------
 
-    def _change(self, call: Call[Response], request: _Change) -> Response:
+    def change(self, call: Call[Response], request: _Change) -> Response:
         """Ask for a change under the next request id."""
         if self._next_request is None:
-            opened = self._settled(OPEN_SESSION, pb.OpenSessionRequest())
+            opened = self.ask(OPEN_SESSION, pb.OpenSessionRequest())
             self._next_request = pb.RequestId(
                 session=opened.session, number=1, base_index=opened.base_index
             )
@@ -215,9 +214,9 @@ class Client:
         self.request_id = format_request_id(request.request_id)
         self._next_request.number += 1
         self._trace(f"request id {self.request_id}")
-        return self._settled(call, request)
+        return self.ask(call, request)
 
-    def _settled(self, call: Call[Response], request: Message) -> Response:
+    def ask(self, call: Call[Response], request: Message) -> Response:
         """Ask round after round until a node serves the call, or the time is over."""
         deadline = time.monotonic() + self._timeout_ms / 1000
         pause_s = FIRST_PAUSE_S

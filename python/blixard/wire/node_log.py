@@ -29,6 +29,7 @@ class NodeLog:
     def __init__(self, node_id: int, clock: Clock) -> None:
         self.node_id = node_id
         self.leases = LeaseWatch(clock)
+        self.wall_ms = clock.wall_ms
         self._log: Log | None = None
         self._changed = asyncio.Event()
 

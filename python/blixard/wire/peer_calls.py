@@ -18,6 +18,7 @@ from blixard.v1 import raft_pb2
 from blixard.wire import checks, view
 from blixard.wire.node_log import NodeLog
 from blixard.wire.peers import greet
+from blixard.wire.placement_calls import exposed
 from blixard.wire.status import Refused, answers
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -207,9 +208,12 @@ class PeerCalls:
         log = await self._node.read(stale=request.stale)
         cluster = log.cluster()
         renewed_ms_ago = self._node.leases.renewed_ms_ago(cluster)
-        return view.cluster_status(
+        answer = view.cluster_status(
             cluster, log.status(), renewed_ms_ago, linearizable=not request.stale
         )
+        if not request.stale:
+            answer.exposed.extend(await exposed(log))
+        return answer
 
     @answers
     async def HealthCheck(

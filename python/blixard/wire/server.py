@@ -15,8 +15,8 @@ from blixard.v1 import blixard_pb2 as pb
 from blixard.v1 import blixard_pb2_grpc as rpc
 from blixard.wire.node_log import NodeLog
 from blixard.wire.peer_calls import Founder, PeerCalls, RaftReceiver
+from blixard.wire.placement_calls import PlacementCalls
 from blixard.wire.status import answers
-from blixard.wire.vm_calls import VmCalls
 
 SERVICES: Final = ("blixard.v1.BlixardService", "blixard.v1.ClusterService")
 SOCKET_MODE: Final = 0o660
@@ -48,7 +48,7 @@ def _open_to_group(socket: Path) -> None:
     socket.chmod(SOCKET_MODE)
 
 
-class ClusterService(PeerCalls, VmCalls, rpc.ClusterServiceServicer):
+class ClusterService(PeerCalls, PlacementCalls, rpc.ClusterServiceServicer):
     """All calls of `ClusterService`."""
 
     def __init__(
@@ -59,7 +59,7 @@ class ClusterService(PeerCalls, VmCalls, rpc.ClusterServiceServicer):
         locker: Locker,
     ) -> None:
         PeerCalls.__init__(self, node, founder, raft)
-        VmCalls.__init__(self, node, locker)
+        PlacementCalls.__init__(self, node, locker)
 
 
 class RaftService(rpc.BlixardServiceServicer):

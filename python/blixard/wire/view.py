@@ -9,11 +9,13 @@ from blixard.model import (
     Cluster,
     Membership,
     Node,
+    Readiness,
     Vm,
 )
 from blixard.ports import LogStatus
 from blixard.source import FlakeSource, PackedSource, Source, StoreSource
 from blixard.v1 import blixard_pb2 as pb
+from blixard.wire import policies
 
 MODES: Final = {True: "guaranteed", False: "best-effort"}
 """By `Node.guaranteed`."""
@@ -47,11 +49,7 @@ def vm(cluster: Cluster, status: LogStatus, vm: Vm) -> pb.Vm:
         memory_mib=vm.spec.memory_mib,
         source=_source(vm.spec.source),
         store_path=vm.runner or "",
-        policy=pb.Policy(
-            on_quorum_loss=vm.policy.on_quorum_loss.value,
-            failover=vm.policy.failover.value,
-            restart_limit=vm.policy.restart_limit,
-        ),
+        policy=policies.shown(vm.policy),
         keeps=vm.keeps and holder is not None,
         restarts=vm.failures,
         standby=f"node-{standby.node_id}" if standby is not None else "",
@@ -61,7 +59,29 @@ def vm(cluster: Cluster, status: LogStatus, vm: Vm) -> pb.Vm:
         tied_to=f"node-{vm.tied_to}" if vm.tied_to is not None else "",
         remark=_remark(cluster, status, vm),
         declared=_declaration(vm),
+        disk_mib=vm.spec.disk_mib,
+        move=move(vm),
+        decision=vm.decision,
     )
+
+
+def move(vm: Vm) -> pb.Move | None:
+    """Where a VM is on its way to, and how far it has come."""
+    moving, holder = vm.move, vm.holder
+    if moving is None:
+        return None
+    to = f"node-{moving.to}"
+    standby = vm.standby if vm.standby is not None and vm.standby.node_id == moving.to else None
+    if moving.failed:
+        state, text = "given-up", moving.failed
+    elif vm.release is not None:
+        state, text = "stopping", f"stops, then starts on {to}"
+    elif holder is not None and holder.node_id != moving.to:
+        builds = standby is not None and standby.readiness is Readiness.BUILDING
+        state, text = "preparing", f"{to} builds it" if builds else f"{to} gets ready"
+    else:
+        state, text = "starting", f"starts on {to}"
+    return pb.Move(to=to, state=state, text=text, by=moving.by, since_ms=moving.since_ms)
 
 
 def _declaration(vm: Vm) -> pb.Declaration | None:
@@ -102,7 +122,7 @@ def cluster_status(
         cluster_id=status.cluster_id,
         leader_id=status.leader_id or 0,
         nodes=[
-            _node(cluster, status, cluster.nodes[node_id], renewed_ms_ago.get(node_id))
+            node(cluster, status, cluster.nodes[node_id], renewed_ms_ago.get(node_id))
             for node_id in sorted(cluster.nodes)
         ],
         term=status.term,
@@ -113,7 +133,8 @@ def cluster_status(
     )
 
 
-def _node(cluster: Cluster, status: LogStatus, node: Node, renewed_ms_ago: int | None) -> pb.Node:
+def node(cluster: Cluster, status: LogStatus, node: Node, renewed_ms_ago: int | None) -> pb.Node:
+    """One node, as the log has it, and what the answering node knows of its lease."""
     free = free_capacity(cluster, node.node_id)
     held = [
         vm
@@ -139,6 +160,22 @@ def _node(cluster: Cluster, status: LogStatus, node: Node, renewed_ms_ago: int |
         mode=MODES[node.guaranteed],
         lease_ms=node.lease_ms,
         renewed_ms_ago=renewed_ms_ago,
+        labels=node.labels,
+        disk_mib=node.capacity.disk_mib,
+        disk_reserved_mib=node.capacity.disk_mib - free.disk_mib,
+        drain=_drain(node),
+    )
+
+
+def _drain(node: Node) -> pb.Drain | None:
+    drain = node.drain
+    if drain is None:
+        return None
+    return pb.Drain(
+        by=drain.by,
+        reason=drain.reason,
+        since_ms=drain.since_ms,
+        until_restart=drain.until_restart,
     )
 
 
@@ -148,7 +185,9 @@ def _node_state(node: Node) -> str:
         return node.membership.value
     if node.incarnation == 0:
         return Membership.JOINING.value
-    return "down" if node.is_down else "up"
+    if node.is_down:
+        return "down"
+    return "draining" if node.drain is not None else "up"
 
 
 def _role(status: LogStatus, node: Node) -> str:

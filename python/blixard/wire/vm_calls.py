@@ -8,7 +8,6 @@ import grpc
 
 from blixard.commands import (
     Command,
-    CreateVm,
     DeclareVm,
     DeleteVm,
     DisownVm,
@@ -17,6 +16,7 @@ from blixard.commands import (
     StartVm,
     StopVm,
 )
+from blixard.commands import CreateVm as Creation
 from blixard.machine.vms import no_such_vm
 from blixard.model import (
     RequestId,
@@ -27,7 +27,7 @@ from blixard.policy import Policy
 from blixard.ports import Locker
 from blixard.source import Source
 from blixard.v1 import blixard_pb2 as pb
-from blixard.wire import checks, view
+from blixard.wire import checks, policies, view
 from blixard.wire.node_log import NodeLog
 from blixard.wire.status import Refused, answers
 
@@ -54,19 +54,22 @@ class VmCalls:
     async def CreateVm(self, request: pb.CreateVmRequest, context: Context) -> pb.ChangeResponse:
         """Declare a VM. A flake reference is locked here, so that every host builds the same."""
         name = checks.vm_name(request.name)
-        vcpus, memory_mib = checks.resources(request.vcpus, request.memory_mib)
-        policy = checks.policy(request.policy, Policy())
         request_id = checks.request_id(request.request_id)
+        return await self._change(name, await self.creation(request), request_id)
+
+    async def creation(self, request: pb.CreateVmRequest) -> Creation:
+        """What a request would propose. Raises `Refused`."""
+        name, size = checks.vm_name(request.name), checks.size(request)
+        policy = policies.policy(request.policy, Policy())
         self._node.leader_only()
         source, content = await self._source(request)
-        command = CreateVm(
+        return Creation(
             name=name,
-            spec=VmSpec(source, vcpus, memory_mib),
+            spec=VmSpec(source, *size),
             wanted=Wanted.STOPPED if request.stopped else Wanted.RUNNING,
             content=content,
             policy=policy,
         )
-        return await self._change(name, command, request_id)
 
     async def _source(self, request: pb.CreateVmRequest) -> tuple[Source, bytes]:
         match request.WhichOneof("source"):
@@ -87,20 +90,17 @@ class VmCalls:
     async def DeclareVm(self, request: pb.DeclareVmRequest, context: Context) -> pb.ChangeResponse:
         """Create or change a VM as its owner's configuration has it."""
         name = checks.vm_name(request.vm.name)
-        vcpus, memory_mib = checks.resources(request.vm.vcpus, request.vm.memory_mib)
-        policy = checks.policy(request.vm.policy, Policy())
         request_id = checks.request_id(request.request_id)
         digest = checks.digest(request.digest)
-        self._node.leader_only()
-        source, content = await self._source(request.vm)
+        create = await self.creation(request.vm)
         command = DeclareVm(
             name=name,
             node_id=request.node_id,
             generation=request.generation,
-            spec=VmSpec(source, vcpus, memory_mib),
+            spec=create.spec,
             digest=digest,
-            policy=policy,
-            content=content,
+            policy=create.policy,
+            content=create.content,
         )
         return await self._change(name, command, request_id)
 
@@ -140,17 +140,17 @@ class VmCalls:
         """Change parts of a policy. One at a time: each begins from what the last one made."""
         name = checks.vm_name(request.name)
         request_id = checks.request_id(request.request_id)
-        changed = checks.policy(request.policy, Policy())
+        changed = policies.policy(request.policy, Policy())
         if not request.policy.ListFields():
             raise checks.bad(
                 "policy: nothing is to be changed",
-                "say on_quorum_loss, failover or restart_limit",
+                "say what: on_quorum_loss, failover, restart_limit, priority, require, ...",
             )
         async with self._one_policy:
             log = await self._node.read(stale=False)
             vm = log.cluster().vms.get(name)
             if vm is not None:
-                changed = checks.policy(request.policy, vm.policy)
+                changed = policies.policy(request.policy, vm.policy)
             return await self._change(name, SetPolicy(name, changed), request_id)
 
     async def _change(
