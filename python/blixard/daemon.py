@@ -28,9 +28,9 @@ from blixard.drivers.nix_command import NixCommand
 from blixard.drivers.process import ProcessUnits
 from blixard.drivers.systemd import SystemdUnits
 from blixard.drivers.systemd_files import UnitFiles
-from blixard.machine.changes import Change
+from blixard.machine.changes import Batch
 from blixard.model import LEVEL, Capacity
-from blixard.notify import ServiceNotifier, log_change, set_up_logging
+from blixard.notify import ServiceNotifier, log_event, set_up_logging
 from blixard.ports import Log
 from blixard.raft.engine import RaftEngine
 from blixard.raft.recovery import bootstrap, identity_of, join
@@ -188,6 +188,7 @@ class Daemon:
             carry = self._reporter.carry
             log = Replica(engine, self._state, self.cluster_id, self._clock, carry)
             self._node.open(log)
+            closing.callback(self._node.close)
             await server.serving(belongs=True)
             me = self._self(join_id)
             agent = self._agent = Agent(me, log, units, builder, self._lives(), self._clock)
@@ -375,10 +376,11 @@ class Daemon:
             if vm.holder is not None and vm.holder.node_id == self._config.node_id
         ]
 
-    def _told(self, change: Change) -> None:
+    def _told(self, batch: Batch) -> None:
         """The state has changed: write it down, and let everyone look who waits for it."""
-        log_change(_log, change)
-        self._node.announce()
+        for event in batch.events:
+            log_event(_log, event)
+        self._node.tell(batch)
         self._wake.set()
 
 

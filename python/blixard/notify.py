@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Final
 
-from blixard.machine.changes import Change
+from blixard.machine.changes import Event
 
 IDENTIFIER: Final = "blixard"
 
@@ -64,11 +64,18 @@ def set_up_logging(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
-def log_change(logger: logging.Logger, change: Change) -> None:
-    """One line a change; `journalctl BLIXARD_VM=web` then tells the story of a VM."""
-    fields = {"BLIXARD_VM": change.vm, "BLIXARD_NODE": change.node}
+def log_event(logger: logging.Logger, event: Event) -> None:
+    """One line an event; `journalctl BLIXARD_VM=web` then tells the story of a VM."""
+    fields = {
+        "BLIXARD_VM": event.subject if event.kind == "vm" else "",
+        "BLIXARD_NODE": event.node,
+        "BLIXARD_EVENT": event.code,
+        "BLIXARD_ACTOR": event.actor,
+        "BLIXARD_INDEX": str(event.index),
+    }
     logger.log(
-        logging.WARNING if change.grave else logging.INFO,
-        change.text,
+        logging.WARNING if event.grave else logging.INFO,
+        "%s",
+        event.text,
         extra={key: value for key, value in fields.items() if value},
     )

@@ -89,9 +89,12 @@ class Log(Protocol):
 
     def status(self) -> LogStatus: ...
 
-    def propose(self, command: Command, done: Done, request: RequestId | None = None) -> None:
-        """Append a command if this node leads. `done` is called exactly once, after the entry is
-        durable on a majority and applied here, or as soon as it is known that it will not be."""
+    def propose(
+        self, command: Command, done: Done, request: RequestId | None = None, by: str = ""
+    ) -> None:
+        """Append a command if this node leads; `by` is who asked for it, as in `Entry`. `done` is
+        called exactly once, after the entry is durable on a majority and applied here, or as soon
+        as it is known that it will not be."""
         ...
 
     def submit(self, command: Command, done: Done) -> None:

@@ -82,11 +82,13 @@ class Port:
             heard_ms=heard,
         )
 
-    def propose(self, command: Command, done: Done, request: RequestId | None = None) -> None:
+    def propose(
+        self, command: Command, done: Done, request: RequestId | None = None, by: str = ""
+    ) -> None:
         if self.world.leader_id != self.host.node_id:
             done(Unavailable("not the leader", self.world.leader_id))
             return
-        entry = Entry(command, self.world.wall_ms(), request)
+        entry = Entry(command, self.world.wall_ms(), request, by)
         self._append(lambda: self.world.law.apply(entry), done)
 
     def submit(self, command: Command, done: Done) -> None:

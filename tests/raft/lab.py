@@ -34,7 +34,7 @@ class Recorder:
     def snapshot(self) -> bytes:
         return b"".join(b"%d:%s\n" % item for item in self.history)
 
-    def restore(self, data: bytes) -> None:
+    def restore(self, data: bytes, index: int) -> None:
         lines = (line.split(b":", 1) for line in data.splitlines())
         self.history = [(int(index), entry) for index, entry in lines]
 

@@ -197,7 +197,7 @@ def test_after_a_snapshot_of_an_unknown_index_no_digest_is_claimed() -> None:
     state = ReplicatedCluster(lambda _: None)
     state.apply(EVERY - 1, created("a"))
     later = ReplicatedCluster(lambda _: None)
-    later.restore(state.snapshot())
+    later.restore(state.snapshot(), EVERY - 1)
     later.apply(EVERY + 2, created("b"))
     assert later.state_digest is None
     later.apply(EVERY * 2 + 1, created("c"))
@@ -225,4 +225,4 @@ def test_a_release_that_does_not_know_the_level_stops() -> None:
         old.apply(2, raised)
     assert stop.value.code is Code.RELEASE_TOO_OLD
     with pytest.raises(ReleaseTooOld):
-        ReplicatedCluster(lambda _: None, level=1).restore(new.snapshot())
+        ReplicatedCluster(lambda _: None, level=1).restore(new.snapshot(), 2)

@@ -31,7 +31,7 @@ class Numbers:
     def snapshot(self) -> bytes:
         return msgspec.msgpack.encode(self.held)
 
-    def restore(self, data: bytes) -> None:
+    def restore(self, data: bytes, index: int) -> None:
         self.held = numbers_in(data)
 
 

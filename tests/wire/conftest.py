@@ -81,6 +81,7 @@ def serving(tmp_path: Path) -> Callable[[Callable[[Served], Any]], None]:
         log = LocalLog({1: "127.0.0.1:1", 2: "127.0.0.1:2", 3: "127.0.0.1:3"})
         node, founder = NodeLog(1, FixedClock()), Outsider()
         node.open(log)
+        log.told = node.tell
         service = ClusterService(node, founder, no_raft, FixedLocker())
         server = Server(service, RaftService(node))
         socket = tmp_path / "api.sock"

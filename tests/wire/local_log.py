@@ -1,12 +1,13 @@
 """A log of one node that decides at once: the state machine without consensus."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from blixard.commands import (
     Command,
     Entry,
 )
 from blixard.machine import apply
+from blixard.machine.changes import Batch, changes
 from blixard.model import (
     Accepted,
     Cluster,
@@ -27,6 +28,7 @@ class LocalLog:
         self.heard_ms = dict.fromkeys(members, 0)
         self.unavailable: Unavailable | None = None
         self.index = 0
+        self.told: Callable[[Batch], None] = lambda _: None
         self._cluster = Cluster()
 
     def cluster(self) -> Cluster:
@@ -45,13 +47,19 @@ class LocalLog:
             heard_ms=self.heard_ms,
         )
 
-    def propose(self, command: Command, done: Done, request: RequestId | None = None) -> None:
+    def propose(
+        self, command: Command, done: Done, request: RequestId | None = None, by: str = ""
+    ) -> None:
         if self.unavailable is not None:
             done(self.unavailable)
             return
         self.index += 1
-        entry = Entry(command, WALL_MS, request)
-        self._cluster, outcome = apply(self._cluster, self.index, entry)
+        entry = Entry(command, WALL_MS, request, by)
+        before = self._cluster
+        self._cluster, outcome = apply(before, self.index, entry)
+        batch = changes(before, self._cluster, self.index, entry, outcome)
+        if batch is not None:
+            self.told(batch)
         done(outcome)
 
     def submit(self, command: Command, done: Done) -> None:

@@ -47,8 +47,8 @@ class Machine(Protocol):
         """The whole state as of the last applied command."""
         ...
 
-    def restore(self, data: bytes) -> None:
-        """Replace the state by one that `snapshot` gave, on this node or another."""
+    def restore(self, data: bytes, index: int) -> None:
+        """Replace the state by one that `snapshot` gave, on this node or another, as of `index`."""
         ...
 
 
@@ -114,7 +114,7 @@ class Core(library.SyncObj):  # type: ignore[misc]
             transport=_Outbox(self._send_for_library),
         )
         if journal.snapshot is not None:
-            machine.restore(journal.snapshot.state)
+            machine.restore(journal.snapshot.state, journal.snapshot.index)
         self._SyncObj__raftLastApplied: int = journal.snapshot_index
         if list(self.members) == [self.self_id]:
             # There is nobody to wait for.
@@ -311,7 +311,7 @@ class Core(library.SyncObj):  # type: ignore[misc]
 
     def _install(self, snapshot: Snapshot) -> None:
         self._journal.install(snapshot)
-        self._machine.restore(snapshot.state)
+        self._machine.restore(snapshot.state, snapshot.index)
         self._SyncObj__raftLastApplied = snapshot.index
         self._SyncObj__raftCommitIndex = snapshot.index
         self._follow_members()

@@ -12,7 +12,7 @@ from blixard.commands import (
 )
 from blixard.errors import BlixardError, Code
 from blixard.machine import apply
-from blixard.machine.changes import Change, changes
+from blixard.machine.changes import Batch, changes
 from blixard.model import (
     LEVEL,
     Accepted,
@@ -71,12 +71,11 @@ class ReleaseTooOld(BlixardError):
 class ReplicatedCluster:
     """The engine's state machine: our state, our bytes.
 
-    `law` and `level` are those of one release: a simulator runs several side by side.
+    `law` and `level` are those of one release: a simulator runs several side by side. `told` hears
+    what each entry changed, in their order, and where a snapshot took the place of entries.
     """
 
-    def __init__(
-        self, told: Callable[[Change], None], law: Law = apply, level: int = LEVEL
-    ) -> None:
+    def __init__(self, told: Callable[[Batch], None], law: Law = apply, level: int = LEVEL) -> None:
         self.cluster = Cluster()
         self.decided_index = 0
         """Up to here the log was there when this node was started: see `StateDiffers`."""
@@ -105,8 +104,9 @@ class ReplicatedCluster:
         before = self.cluster
         self.cluster, outcome = self._law(before, index, decoded)
         self._check_level(self.cluster)
-        for change in changes(before, self.cluster):
-            self._told(change)
+        batch = changes(before, self.cluster, index, decoded, outcome)
+        if batch is not None:
+            self._told(batch)
         return outcome
 
     def _remember(self, index: int) -> None:
@@ -134,12 +134,13 @@ class ReplicatedCluster:
         """The whole state."""
         return codec.encode_cluster(self.cluster)
 
-    def restore(self, data: bytes) -> None:
-        """Take over a whole state. Raises `codec.DecodeError` and `ReleaseTooOld`."""
+    def restore(self, data: bytes, index: int) -> None:
+        """Take over a whole state, as of `index`. Raises `codec.DecodeError`, `ReleaseTooOld`."""
         cluster = codec.decode_cluster(data)
         self._check_level(cluster)
         self.cluster = cluster
         self._applied_index = None
+        self._told(Batch(index, is_gap=True))
 
 
 class Forward(Protocol):
@@ -185,8 +186,10 @@ class Replica:
             state_digest=self._state.state_digest,
         )
 
-    def propose(self, command: Command, done: Done, request: RequestId | None = None) -> None:
-        entry = codec.encode_entry(Entry(command, self._clock.wall_ms(), request))
+    def propose(
+        self, command: Command, done: Done, request: RequestId | None = None, by: str = ""
+    ) -> None:
+        entry = codec.encode_entry(Entry(command, self._clock.wall_ms(), request, by))
         # However much the cluster has to do, hosts must not lose their leases over it.
         self._engine.propose(entry, _decided(done), urgent=isinstance(command, RenewLeases))
 

@@ -120,7 +120,7 @@ class History:
     def snapshot(self) -> bytes:
         return msgspec.msgpack.encode(self.applied)
 
-    def restore(self, data: bytes) -> None:
+    def restore(self, data: bytes, index: int) -> None:  # noqa: ARG002 - the state tells it
         self.applied = msgspec.msgpack.decode(data, type=list[tuple[int, bytes]])
 
 

@@ -13,7 +13,7 @@ from blixard import admission, codec
 from blixard.agent import Agent, Self
 from blixard.commands import AddNode, Command, NodeCommand
 from blixard.errors import BlixardError, Code
-from blixard.machine.changes import Change
+from blixard.machine.changes import Batch
 from blixard.model import Accepted, Outcome, Rejected
 from blixard.ports import Done, Unavailable
 from blixard.raft.engine import RaftEngine, Turn
@@ -259,9 +259,11 @@ class Node:
         self._is_stepping = False
         self.agent.step()
 
-    def _told(self, change: Change) -> None:
-        self._world.trace.aside(self.host.name, f"applied: {change.text}")
-        self._step_soon()
+    def _told(self, batch: Batch) -> None:
+        for event in batch.events:
+            self._world.trace.aside(self.host.name, f"applied: {event.text}")
+        if batch.events:
+            self._step_soon()
 
     # --- messages -------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from blixard import machine
 from blixard.commands import Entry, StopVm
-from blixard.machine.changes import Change
+from blixard.machine.changes import Batch
 from blixard.model import Accepted, Cluster, Outcome, Reason
 from blixard.raft.replica import Law, ReplicatedCluster
 
@@ -46,7 +46,7 @@ LAWS: dict[int, Law] = {1: apply_of_release_1, 2: apply_of_release_2}
 class State(ReplicatedCluster):
     """The state machine of one node, watched."""
 
-    def __init__(self, host: "Host", told: Callable[[Change], None]) -> None:
+    def __init__(self, host: "Host", told: Callable[[Batch], None]) -> None:
         super().__init__(told, LAWS[host.release], level=host.release)
         self._host = host
 
@@ -62,6 +62,6 @@ class State(ReplicatedCluster):
             self._host.world.checks.snapshot_taken(self._host, node.engine.applied_index, data)
         return data
 
-    def restore(self, data: bytes) -> None:
-        super().restore(data)
+    def restore(self, data: bytes, index: int) -> None:
+        super().restore(data, index)
         self._host.world.checks.snapshot_restored(self._host, data)

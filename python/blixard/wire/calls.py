@@ -5,6 +5,7 @@ from typing import Final, Generic, TypeVar
 
 from google.protobuf.message import Message
 
+from blixard.model import Rejected
 from blixard.v1 import blixard_pb2 as pb
 
 Response = TypeVar("Response", bound=Message)
@@ -20,6 +21,21 @@ class Call(Generic[Response]):
     """It must not act twice, so it matters whether a lost attempt had been sent."""
     patient: bool = False
     """It may take long where it is answered (a flake is locked), so it is not asked elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """One address did not serve the call."""
+
+    said: str
+    rejected: Rejected | None = None
+    """Its own words, if it refused."""
+    answered: bool = False
+    """It is there: it refused, or answered something else just before."""
+    leader: str = ""
+    maybe_applied: bool = False
+    hopeless: bool = False
+    """To ask it again would change nothing."""
 
 
 LIST_VMS: Final = Call("ClusterService/ListVms", pb.ListVmsResponse)
@@ -49,3 +65,4 @@ LEAVE: Final = Call(
 JOIN_THROUGH: Final = Call(
     "ClusterService/JoinThrough", pb.JoinThroughResponse, changes=True, patient=True
 )
+WATCH: Final = Call("ClusterService/Watch", pb.WatchResponse)

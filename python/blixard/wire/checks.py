@@ -5,9 +5,7 @@ What depends on the cluster's state is not checked here; the law (`machine`) doe
 
 import re
 from hashlib import sha256
-from typing import Any, Final
-
-import grpc
+from typing import Final
 
 from blixard.errors import Code
 from blixard.model import (
@@ -28,9 +26,6 @@ MAX_GRACE_MS: Final = 3_600_000
 MAX_SPEAKER: Final = 128
 MAX_REMARK: Final = 200
 MAX_DIGEST: Final = 128
-
-ACTOR: Final = "blixard-actor"
-"""The metadata in which a caller says who asks."""
 
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_'.-]{0,127}")
@@ -136,14 +131,6 @@ def remark(text: str) -> str:
     if len(text) > MAX_REMARK or not (text.isprintable() or not text):
         raise bad(f"reason: it has {len(text)} characters", f"write one line, {MAX_REMARK} at most")
     return text
-
-
-def asked_by(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    """Who asks, as the caller says: until callers prove who they are, it is their word."""
-    for key, value in context.invocation_metadata() or ():
-        if key == ACTOR and isinstance(value, str) and value.isprintable():
-            return value[:MAX_SPEAKER]
-    return "somebody"
 
 
 def speaker(name: str) -> str:

@@ -6,7 +6,6 @@ the first outcome and never acts twice. What could not be settled in time is tol
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import grpc
@@ -15,6 +14,7 @@ from google.protobuf.message import Message
 from blixard.errors import Code
 from blixard.model import Fix, Rejected
 from blixard.v1 import blixard_pb2 as pb
+from blixard.wire.actor import KEY
 from blixard.wire.calls import (
     CLUSTER_STATUS,
     CONFIRM_NODE_DOWN,
@@ -33,8 +33,10 @@ from blixard.wire.calls import (
     STOP_VM,
     VM_STATUS,
     Call,
+    Miss,
     Response,
 )
+from blixard.wire.client_watch import Watching
 from blixard.wire.request_id import format_request_id
 from blixard.wire.status import refusal_in
 
@@ -83,22 +85,7 @@ class CallFailed(Exception):
         self.request_id = request_id
 
 
-@dataclass(frozen=True, slots=True)
-class _Miss:
-    """One address did not serve the call."""
-
-    said: str
-    rejected: Rejected | None = None
-    """Its own words, if it refused."""
-    answered: bool = False
-    """It is there: it refused, or answered something else just before."""
-    leader: str = ""
-    maybe_applied: bool = False
-    hopeless: bool = False
-    """To ask it again would change nothing."""
-
-
-class Client:
+class Client(Watching):
     """Calls to one cluster through any of `addresses` (`host:port` or `unix:/path`).
 
     Every call raises `CallFailed`: at once if it is refused, after `timeout_ms` if no node could
@@ -113,7 +100,10 @@ class Client:
         request_id: pb.RequestId | None = None,
         trace: Callable[[str], None] = lambda _: None,
         notice: Callable[[str], None] = lambda _: None,
+        actor: str = "",
     ) -> None:
+        """`actor` is who asks, such as user@host: the cluster puts it on record."""
+        self._metadata = ((KEY, actor),) if actor else ()
         self._addresses = list(dict.fromkeys(addresses))
         self._members: list[str] = []
         self._leader = ""
@@ -183,7 +173,7 @@ class Client:
         asked = self._addresses[0]
         request = pb.JoinThroughRequest(address=address)
         answer = self._ask(asked, JOIN_THROUGH, request, time.monotonic() + self._timeout_ms / 1000)
-        if isinstance(answer, _Miss):
+        if isinstance(answer, Miss):
             raise self._failure({asked: answer}, maybe_applied=answer.maybe_applied)
         return answer
 
@@ -196,7 +186,7 @@ class Client:
                 answer = self._attempt(address, CLUSTER_STATUS, request, deadline)
             except CallFailed:
                 continue
-            if not isinstance(answer, _Miss):
+            if not isinstance(answer, Miss):
                 self._members = [node.address for node in answer.nodes]
                 return
 
@@ -222,9 +212,9 @@ class Client:
         pause_s = FIRST_PAUSE_S
         maybe_applied = False
         while True:
-            misses: dict[str, _Miss] = {}
+            misses: dict[str, Miss] = {}
             for address, answer in self._round(call, request, deadline):
-                if not isinstance(answer, _Miss):
+                if not isinstance(answer, Miss):
                     self._leader = address
                     return answer
                 misses[address] = answer
@@ -241,7 +231,7 @@ class Client:
 
     def _round(
         self, call: Call[Response], request: Message, deadline: float
-    ) -> Iterator[tuple[str, Response | _Miss]]:
+    ) -> Iterator[tuple[str, Response | Miss]]:
         """Ask every known address once, and after each whoever it says leads."""
         asked: set[str] = set()
         for candidate in self._candidates():
@@ -250,7 +240,7 @@ class Client:
                 asked.add(address)
                 answer = self._ask(address, call, request, deadline)
                 yield address, answer
-                address, hops = (answer.leader if isinstance(answer, _Miss) else ""), hops + 1
+                address, hops = (answer.leader if isinstance(answer, Miss) else ""), hops + 1
 
     def _candidates(self) -> list[str]:
         known = [self._leader, *self._addresses, *self._members]
@@ -258,26 +248,28 @@ class Client:
 
     def _ask(
         self, address: str, call: Call[Response], request: Message, deadline: float
-    ) -> Response | _Miss:
+    ) -> Response | Miss:
         """Ask one node. Raises `CallFailed` if the call is refused for good."""
         if address not in self._answered and (call.changes or self._members):
             # Once a harmless call was answered, a change that got lost can be told from one that
             # was never sent, and a node that has no majority from one that is not there.
             reached = self._attempt(address, RAFT_STATUS, pb.GetRaftStatusRequest(), deadline)
-            if isinstance(reached, _Miss) and not reached.answered:
+            if isinstance(reached, Miss) and not reached.answered:
                 return reached
         return self._attempt(address, call, request, deadline)
 
     def _attempt(
         self, address: str, call: Call[Response], request: Message, deadline: float
-    ) -> Response | _Miss:
+    ) -> Response | Miss:
         began = time.monotonic()
         left_s = deadline - began
         share_s = left_s if call.patient else min(left_s / 2, LONGEST_ATTEMPT_S)
         timeout_s = max(share_s, SHORTEST_ATTEMPT_S)
-        answer: Response | _Miss
+        answer: Response | Miss
         try:
-            answer = self._procedure(address, call)(request, timeout=timeout_s)
+            answer = self._procedure(address, call)(
+                request, timeout=timeout_s, metadata=self._metadata if call.changes else ()
+            )
             self._answered.add(address)
             outcome = "ok"
         except grpc.RpcError as error:
@@ -288,14 +280,17 @@ class Client:
         return answer
 
     def _procedure(self, address: str, call: Call[Response]) -> Callable[..., Response]:
-        channel = self._channels.get(address)
-        if channel is None:
-            channel = self._channels[address] = grpc.insecure_channel(address, options=_OPTIONS)
-        return channel.unary_unary(
+        return self._channel(address).unary_unary(
             f"/blixard.v1.{call.method}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=call.answer.FromString,
         )
+
+    def _channel(self, address: str) -> grpc.Channel:
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = self._channels[address] = grpc.insecure_channel(address, options=_OPTIONS)
+        return channel
 
     def _hang_up(self, address: str) -> None:
         self._answered.discard(address)
@@ -305,14 +300,14 @@ class Client:
 
     def _missed(
         self, address: str, call: Call[Any], error: grpc.RpcError, timeout_s: float
-    ) -> _Miss:
+    ) -> Miss:
         """What an error means: ask again or elsewhere, or, as `CallFailed`, never."""
         refused = refusal_in(error)
         if refused is not None:
             self._answered.add(address)
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise CallFailed(refused.rejected, request_id=self.request_id)
-            return _Miss(
+            return Miss(
                 said=f"answers: {refused.rejected.message}",
                 rejected=refused.rejected,
                 answered=True,
@@ -325,18 +320,18 @@ class Client:
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 self._hang_up(address)
                 what = "answers, but not to this" if answered else "no answer"
-                return _Miss(
+                return Miss(
                     f"{what} in {timeout_s:.1f} s", answered=answered, maybe_applied=call.changes
                 )
             case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED | grpc.StatusCode.UNKNOWN:
                 self._hang_up(address)
-                return _Miss(_in_words(error.details() or ""), maybe_applied=call.changes)
+                return Miss(_in_words(error.details() or ""), maybe_applied=call.changes)
             case _:
                 self._hang_up(address)
                 what = error.details() or error.code().name
-                return _Miss(f"no Blixard node, or of another release: {what}", hopeless=True)
+                return Miss(f"no Blixard node, or of another release: {what}", hopeless=True)
 
-    def _failure(self, misses: dict[str, _Miss], maybe_applied: bool) -> CallFailed:
+    def _failure(self, misses: dict[str, Miss], maybe_applied: bool) -> CallFailed:
         """All attempts were in vain: say why, address by address."""
         width = max((len(address) for address in misses), default=0)
         facts = tuple(f"{address:{width}}  {miss.said}" for address, miss in misses.items())
@@ -344,7 +339,7 @@ class Client:
         rejected = self._why(misses, maybe_applied)
         return CallFailed(rejected, facts=facts, request_id=request_id)
 
-    def _why(self, misses: dict[str, _Miss], maybe_applied: bool) -> Rejected:
+    def _why(self, misses: dict[str, Miss], maybe_applied: bool) -> Rejected:
         answers = [miss.rejected for miss in misses.values() if miss.rejected is not None]
         if maybe_applied:
             return Rejected(

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from blixard.commands import (
     Command,
 )
 from blixard.errors import Code
+from blixard.machine.changes import Batch
 from blixard.model import (
     Accepted,
     Fix,
@@ -17,7 +18,9 @@ from blixard.model import (
     RequestId,
 )
 from blixard.ports import Clock, Log, Unavailable
+from blixard.wire import actor
 from blixard.wire.lease_watch import LeaseWatch
+from blixard.wire.recent import RecentEvents
 from blixard.wire.status import Refused
 
 LOOK_EVERY_S: Final = 0.2
@@ -30,6 +33,10 @@ class NodeLog:
         self.node_id = node_id
         self.leases = LeaseWatch(clock)
         self.wall_ms = clock.wall_ms
+        self.recent = RecentEvents()
+        self.closed = False
+        """Whether the node is about to stop."""
+        self._listeners: set[Callable[[Batch], None]] = set()
         self._log: Log | None = None
         self._changed = asyncio.Event()
 
@@ -57,6 +64,32 @@ class NodeLog:
             )
         return self._log
 
+    def close(self) -> None:
+        """The node is about to stop: whoever watches should go on elsewhere."""
+        self.closed = True
+        self.announce()
+
+    def tell(self, batch: Batch) -> None:
+        """The state has changed."""
+        self.recent.take(batch)
+        for listener in self._listeners:
+            listener(batch)
+        self.announce()
+
+    @contextlib.contextmanager
+    def listening(self, listener: Callable[[Batch], None]) -> Iterator[None]:
+        """Have `listener` told of every change; it must return at once."""
+        self._listeners.add(listener)
+        try:
+            yield
+        finally:
+            self._listeners.discard(listener)
+
+    async def changed(self, timeout_s: float) -> None:
+        """Return once something was announced after this call, or after `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), timeout_s)
+
     def announce(self) -> None:
         """Tell the waiting calls that the state has changed."""
         self._changed.set()
@@ -68,15 +101,15 @@ class NodeLog:
             async with asyncio.timeout(timeout_s):
                 while not holds():
                     # Who leads changes without an entry, so look now and then as well.
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._changed.wait(), LOOK_EVERY_S)
+                    await self.changed(LOOK_EVERY_S)
         except TimeoutError:
             return False
         return True
 
     async def change(self, command: Command, request: RequestId | None) -> Accepted:
         """Propose a command and return once it is applied here. Raises `Refused`."""
-        outcome = await self._decided(lambda done: self.log.propose(command, done, request))
+        by = actor.asking()
+        outcome = await self._decided(lambda done: self.log.propose(command, done, request, by))
         return self._accepted(outcome)
 
     async def decided(self, command: Command) -> Outcome:

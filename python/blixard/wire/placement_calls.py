@@ -13,7 +13,7 @@ from blixard.model import Cluster, Fix, Node, Rejected, State, Vm, Wanted
 from blixard.ports import Log, LogStatus
 from blixard.scheduler import Planner, Verdict, drain, exposures
 from blixard.v1 import blixard_pb2 as pb
-from blixard.wire import checks, view
+from blixard.wire import actor, checks, view
 from blixard.wire.status import Refused, answers
 from blixard.wire.vm_calls import VmCalls
 
@@ -38,7 +38,7 @@ class PlacementCalls(VmCalls):
             raise Refused(no_such_vm(name))
         else:
             to = self._elsewhere(cluster, vm)
-        command = MoveVm(name, to, checks.asked_by(context), grace_ms, request.kill)
+        command = MoveVm(name, to, (actor.asking() or "somebody"), grace_ms, request.kill)
         return await self._change(name, command, request_id)
 
     def _named(self, cluster: Cluster, name: str) -> Node:
@@ -135,7 +135,7 @@ class PlacementCalls(VmCalls):
         node_id = checks.node_id(request.node_id)
         reason = checks.remark(request.reason)
         request_id = checks.request_id(request.request_id)
-        command = DrainNode(node_id, checks.asked_by(context), reason, request.until_restart)
+        command = DrainNode(node_id, (actor.asking() or "somebody"), reason, request.until_restart)
         accepted = await self._node.change(command, request_id)
         return pb.DrainNodeResponse(index=accepted.index, note=accepted.note)
 
@@ -145,7 +145,7 @@ class PlacementCalls(VmCalls):
     ) -> pb.ResumeNodeResponse:
         node_id = checks.node_id(request.node_id)
         request_id = checks.request_id(request.request_id)
-        command = ResumeNode(node_id, checks.asked_by(context))
+        command = ResumeNode(node_id, (actor.asking() or "somebody"))
         accepted = await self._node.change(command, request_id)
         return pb.ResumeNodeResponse(index=accepted.index, note=accepted.note)
 

@@ -17,6 +17,7 @@ from blixard.wire.node_log import NodeLog
 from blixard.wire.peer_calls import Founder, PeerCalls, RaftReceiver
 from blixard.wire.placement_calls import PlacementCalls
 from blixard.wire.status import answers
+from blixard.wire.watch_calls import WatchCalls
 
 SERVICES: Final = ("blixard.v1.BlixardService", "blixard.v1.ClusterService")
 SOCKET_MODE: Final = 0o660
@@ -48,7 +49,7 @@ def _open_to_group(socket: Path) -> None:
     socket.chmod(SOCKET_MODE)
 
 
-class ClusterService(PeerCalls, PlacementCalls, rpc.ClusterServiceServicer):
+class ClusterService(PeerCalls, PlacementCalls, WatchCalls, rpc.ClusterServiceServicer):
     """All calls of `ClusterService`."""
 
     def __init__(
@@ -60,6 +61,7 @@ class ClusterService(PeerCalls, PlacementCalls, rpc.ClusterServiceServicer):
     ) -> None:
         PeerCalls.__init__(self, node, founder, raft)
         PlacementCalls.__init__(self, node, locker)
+        WatchCalls.__init__(self, node)
 
 
 class RaftService(rpc.BlixardServiceServicer):

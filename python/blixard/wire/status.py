@@ -1,7 +1,7 @@
 """How a refusal travels: a gRPC status for its class, the whole of it in the trailing metadata."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import wraps
 from typing import Any, Final, NoReturn, TypeVar, cast
 
@@ -10,6 +10,7 @@ import grpc
 from blixard.errors import BlixardError, Code
 from blixard.model import Fix, Rejected
 from blixard.v1 import blixard_pb2 as pb
+from blixard.wire import actor
 
 ERROR_KEY: Final = "blixard-error-bin"
 
@@ -75,38 +76,70 @@ def _code(number: int) -> Code:
         return Code.INTERNAL
 
 
-Handler = Callable[[Any, _Request, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[_Response]]
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = Callable[[Any, _Request, Context], Awaitable[_Response]]
+Streamer = Callable[[Any, _Request, Context], AsyncIterator[_Response]]
 
 
 def answers(handler: Handler[_Request, _Response]) -> Handler[_Request, _Response]:
     """Turn what a handler raises into a status, so that no call ends with a traceback."""
 
     @wraps(handler)
-    async def answered(
-        self: Any, request: _Request, context: "grpc.aio.ServicerContext[Any, Any]"
-    ) -> _Response:
+    async def answered(self: Any, request: _Request, context: Context) -> _Response:
         try:
+            _note_actor(context)
             return await handler(self, request, context)
-        except Refused as refused:
-            return await _abort(context, refused)
-        except BlixardError as error:
-            fixes = (Fix(error.remedy),) if error.remedy else ()
-            return await _abort(context, Refused(Rejected(error.code, error.message, fixes=fixes)))
         except (grpc.aio.AbortError, grpc.aio.BaseError):
             raise
         except Exception as error:  # noqa: BLE001 - a call never ends with a traceback
-            _log.exception("%s failed", handler.__name__)
-            defect = Rejected(
-                Code.INTERNAL,
-                f"{handler.__name__} failed: {error}",
-                why="this is a defect of Blixard; the node's log has the details",
-            )
-            return await _abort(context, Refused(defect))
+            return await _abort(context, _refusal(error, handler.__name__))
 
     return answered
 
 
-async def _abort(context: "grpc.aio.ServicerContext[Any, Any]", refused: Refused) -> NoReturn:
+def streams(handler: Streamer[_Request, _Response]) -> Streamer[_Request, _Response]:
+    """As `answers`, for a handler that yields many answers."""
+
+    @wraps(handler)
+    async def streamed(self: Any, request: _Request, context: Context) -> AsyncIterator[_Response]:
+        try:
+            _note_actor(context)
+            async for response in handler(self, request, context):
+                yield response
+        except (grpc.aio.AbortError, grpc.aio.BaseError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a call never ends with a traceback
+            await _abort(context, _refusal(error, handler.__name__))
+
+    return streamed
+
+
+def _note_actor(context: Context) -> None:
+    metadata = cast("Iterable[tuple[str, str | bytes]]", context.invocation_metadata() or ())
+    wrong = actor.note(metadata)
+    if wrong is not None:
+        raise Refused(wrong)
+
+
+def _refusal(error: Exception, call: str) -> Refused:
+    match error:
+        case Refused():
+            return error
+        case BlixardError():
+            fixes = (Fix(error.remedy),) if error.remedy else ()
+            return Refused(Rejected(error.code, error.message, fixes=fixes))
+        case _:
+            _log.error("%s failed", call, exc_info=error)
+            return Refused(
+                Rejected(
+                    Code.INTERNAL,
+                    f"{call} failed: {error}",
+                    why="this is a defect of Blixard; the node's log has the details",
+                )
+            )
+
+
+async def _abort(context: Context, refused: Refused) -> NoReturn:
     rejected = refused.rejected
     error = pb.Error(
         code=rejected.code.value,

@@ -134,7 +134,7 @@ def cluster_status(
 
 
 def node(cluster: Cluster, status: LogStatus, node: Node, renewed_ms_ago: int | None) -> pb.Node:
-    """One node, as the log has it, and what the answering node knows of its lease."""
+    """One node, as the log has it, and what the answering node sees beyond that."""
     free = free_capacity(cluster, node.node_id)
     held = [
         vm
