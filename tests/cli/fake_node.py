@@ -1,7 +1,7 @@
 """A node that answers over real gRPC as a test tells it to: what only accidents would show."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -104,6 +104,7 @@ class FakeNode(grpc.GenericRpcHandler):
         self.vms: dict[str, pb.Vm] = {}
         self.nodes = [a_node(1, role="leader", heard_ms=0)]
         self.script: dict[str, list[Step]] = {}
+        self.events: list[pb.Event] = []
         self.leader = ""
         self.lose_answers = 0
         self.calls: list[tuple[str, Any]] = []
@@ -127,6 +128,12 @@ class FakeNode(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """One handler for all procedures, by their names."""
         method = handler_call_details.method.rpartition("/")[2]
+        if method == "Watch":
+            return grpc.unary_stream_rpc_method_handler(
+                self._watched,
+                request_deserializer=pb.WatchRequest.FromString,
+                response_serializer=pb.WatchResponse.SerializeToString,
+            )
         return grpc.unary_unary_rpc_method_handler(
             lambda request, context: self._answer(method, request, context),
             request_deserializer=getattr(pb, f"{method}Request").FromString,
@@ -179,6 +186,17 @@ class FakeNode(grpc.GenericRpcHandler):
                 return pb.LeaveClusterResponse()
             case _:
                 return self._changed(method, request, context)
+
+    def _watched(self, request: pb.WatchRequest, context: Context) -> Iterator[pb.WatchResponse]:
+        """The events that there are, and later ones for as long as the caller listens."""
+        self.calls.append(("Watch", request))
+        told = 0
+        while context.is_active():
+            for event in self.events[told:]:
+                yield pb.WatchResponse(type="event", index=event.index, event=event)
+            told = len(self.events)
+            if request.finite or self._over.wait(0.02):
+                return
 
     def _changed(self, method: str, request: Any, context: Context) -> pb.ChangeResponse:
         """Change a VM once for every request id, however often it is asked for."""

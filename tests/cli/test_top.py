@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +12,12 @@ import pytest
 from blixard.cli import top, top_feed
 from blixard.cli.top_feed import Feed
 from blixard.cli.top_frame import Canvas, Line, as_text, frame
-from blixard.cli.top_picture import Answers, Known, Picture, entries_per_s, picture
+from blixard.cli.top_picture import Known, Picture, entries_per_s, picture
 from blixard.cli.top_view import View, placed
-from blixard.v1 import blixard_pb2 as pb
 from blixard.wire.client import Client
 from cli.conftest import Run
-from cli.fake_node import NOW_MS, SINCE_MS, FakeNode, a_node, a_vm, no_leader
+from cli.fake_node import NOW_MS, FakeNode, a_vm, no_leader
+from cli.some_cluster import known, some_answers, some_events
 
 SMALL = Canvas(80, 24)
 ONCE = """\
@@ -42,51 +43,6 @@ node-1  up      leader     7.6s  ██░░ 4/8  █░░░ 2.5/16     2
 node-2  silent  follower   4.2s  ░░░░ 0/8  ░░░░ 0/16       0  not heard for 4.2s
 node-3  up      follower   7.6s  ████ 8/8  ████ 15.9/16    9
 """
-
-
-def some_answers() -> Answers:
-    """A cluster of three with a silent node, and VMs in every kind of state."""
-    nodes = [
-        a_node(1, role="leader", heard_ms=0, vms=2, vcpus_reserved=4, memory_reserved_mib=2560),
-        a_node(2, silent=True, heard_ms=4200, renewed_ms_ago=4800),
-        a_node(3, vms=9, vcpus_reserved=8, memory_reserved_mib=16300),
-    ]
-    vms = [
-        a_vm("batch", "failed"),
-        a_vm("broken", health=pb.GuestHealth(state="failing", text="connection refused\nmore")),
-        a_vm("ci", "pending", memory_mib=16384, vcpus=4),
-        a_vm("db", memory_mib=18432, tied_to="node-1", tie="it has volumes"),
-        a_vm("spare", "stopped"),
-    ]
-    status = pb.GetClusterStatusResponse(
-        cluster_id="c1",
-        leader_id=1,
-        nodes=nodes,
-        term=3,
-        commit_index=41,
-        quorum=2,
-        as_of=pb.AsOf(index=41, term=3, node="node-1", linearizable=True),
-    )
-    return Answers(status, vms, NOW_MS)
-
-
-def some_events() -> tuple[pb.Event, ...]:
-    needs = "needs 16 GiB, and no node has that free"
-    return (
-        pb.Event(index=38, at_ms=NOW_MS - 18_000, kind="vm", subject="ci", text=needs, grave=True),
-        pb.Event(
-            index=40,
-            at_ms=NOW_MS - 9_000,
-            kind="node",
-            subject="node-2",
-            text="is silent",
-            actor="leader",
-        ),
-    )
-
-
-def known(**changes: Any) -> Known:
-    return replace(Known(some_answers(), events=some_events()), **changes)
 
 
 def drawn(now: Picture, view: View | None = None, canvas: Canvas = SMALL) -> list[Line]:
@@ -214,43 +170,48 @@ class Heard:
         raise AssertionError(f"never told: {self.told[-1:]}")
 
 
-def test_a_look_that_fails_keeps_the_picture_and_says_why(
-    node: FakeNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(top_feed, "now_ms", lambda: NOW_MS)
+@pytest.fixture
+def heard(node: FakeNode) -> Iterator[Heard]:
+    """What a feed on the fake node tells."""
     heard = Heard()
-    with Client([node.socket], timeout_ms=200) as client:
-        feed = Feed(client, 50, heard)
-        feed.start()
-        try:
-            first = heard.until(lambda one: one.answers is not None)
-            assert first.trouble == ""
-            node.script["GetClusterStatus"] = [no_leader] * 99
-            second = heard.until(lambda one: one.trouble)
-            assert second.answers is not None
-            assert second.answers.status.as_of.linearizable
-            node.script["GetClusterStatus"] = []
-            told = len(heard.told)
-            heard.until(lambda one: one in heard.told[told:] and not one.trouble)
-        finally:
-            feed.stop()
+    feed = Feed(lambda: Client([node.socket], timeout_ms=200), 50, heard)
+    feed.start()
+    yield heard
+    feed.stop()
+
+
+def test_a_look_that_fails_keeps_the_picture_and_says_why(node: FakeNode, heard: Heard) -> None:
+    first = heard.until(lambda one: one.answers is not None)
+    assert first.trouble == ""
+    node.script["GetClusterStatus"] = [no_leader] * 99
+    second = heard.until(lambda one: one.trouble)
+    assert second.answers is not None
+    assert second.answers.status.as_of.linearizable
+    node.script["GetClusterStatus"] = []
+    told = len(heard.told)
+    heard.until(lambda one: one in heard.told[told:] and not one.trouble)
 
 
 def test_without_a_leader_from_the_start_one_node_is_believed(node: FakeNode) -> None:
     node.leader = "127.0.0.1:1"
     node.vms = {"web": a_vm("web")}
     heard = Heard()
-    with Client([node.socket], timeout_ms=200) as client:
-        feed = Feed(client, 50, heard)
-        feed.start()
-        try:
-            told = heard.until(lambda one: one.answers is not None)
-        finally:
-            feed.stop()
+    feed = Feed(lambda: Client([node.socket], timeout_ms=200), 50, heard)
+    feed.start()
+    told = heard.until(lambda one: one.answers is not None)
+    feed.stop()
     assert told.answers is not None
     assert not told.answers.status.as_of.linearizable
     assert [vm.name for vm in told.answers.vms] == ["web"]
     assert told.trouble
+
+
+def test_events_are_heard_as_they_happen(node: FakeNode, heard: Heard) -> None:
+    heard.until(lambda one: one.answers is not None)
+    for event in some_events():
+        node.events.append(event)
+        told = heard.until(lambda one, event=event: event in one.events)
+        assert told.deaf == ""
 
 
 # --- the verb -------------------------------------------------------------------------------------
@@ -265,21 +226,26 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("clock")
 def test_once_prints_a_frame(ask: Run, node: FakeNode) -> None:
     answers = some_answers()
+    node.events = list(some_events())
     node.nodes, node.vms = list(answers.status.nodes), {vm.name: vm for vm in answers.vms}
     ran = ask("top", "--once")
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out.splitlines()[:12] == ONCE.splitlines()[:12]
+    assert ran.out == ONCE
 
 
 @pytest.mark.usefixtures("clock")
 def test_once_for_programs(ask: Run, node: FakeNode) -> None:
     node.vms = {"a": a_vm("a"), "b": a_vm("b", "pending")}
+    node.events = list(some_events())
     told = json.loads(ask("top", "--once", "-o", "json").out)
     assert told["schema"] == "blixard.v1/top"
     assert told["cluster"]["leader_id"] == 1
     assert [(vm["name"], vm["as_wanted"]) for vm in told["vms"]] == [("b", False), ("a", True)]
     assert told["vms"][0]["since"] == "2023-11-14T22:13:20.000Z"
-    assert SINCE_MS == 1_700_000_000_000
+    assert [(event["subject"], event["actor"]) for event in told["events"]] == [
+        ("ci", None),
+        ("node-2", "leader"),
+    ]
 
 
 def test_once_without_a_leader_is_a_failure(ask: Run, node: FakeNode) -> None:

@@ -88,9 +88,9 @@ def _typed(view: View, key: str, character: str | None) -> View:
         case "escape":
             return replace(view, filtering=False, filter="")
         case "backspace":
-            return replace(view, filter=view.filter[:-1])
+            return replace(view, filter=view.filter[:-1], cursor=None)
         case _ if character is not None and character.isprintable():
-            return replace(view, filter=view.filter + character)
+            return replace(view, filter=view.filter + character, cursor=None)
         case _:
             return view
 
