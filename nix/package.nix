@@ -35,6 +35,7 @@ let
     pygobject3
     pysyncobj
     systemd-python
+    textual
     tomli
   ];
 in
