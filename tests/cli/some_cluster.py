@@ -35,7 +35,7 @@ def some_answers() -> Answers:
 
 
 def some_events() -> tuple[pb.Event, ...]:
-    needs = "needs 16 GiB, and no node has that free"
+    needs = "ci needs 16 GiB, and no node has that free"
     return (
         pb.Event(index=38, at_ms=NOW_MS - 18_000, kind="vm", subject="ci", text=needs, grave=True),
         pb.Event(
@@ -43,7 +43,7 @@ def some_events() -> tuple[pb.Event, ...]:
             at_ms=NOW_MS - 9_000,
             kind="node",
             subject="node-2",
-            text="is silent",
+            text="node-2 is silent",
             actor="leader",
         ),
     )

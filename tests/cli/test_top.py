@@ -34,8 +34,8 @@ ci      pending  -         4   16 GiB    38s  is pending
 db      running  node-1    1   18 GiB    38s  tied to node-1: it has volumes
 spare   stopped  -         1  512 MiB    38s  is stopped
 EVENTS
-22:13:40  ci      needs 16 GiB, and no node has that free
-22:13:49  node-2  is silent (leader)
+22:13:40  ci needs 16 GiB, and no node has that free
+22:13:49  node-2 is silent (leader)
 """
 NARROW = """\
 NODES   STATE   ROLE      LEASE  CPU       MEMORY GiB    VMS  NOTE

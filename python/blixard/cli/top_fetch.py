@@ -1,8 +1,8 @@
-"""The pages of `top` that a node is asked for when they are opened: why, and the console."""
+"""The pages of `top` that a node is asked for while they are looked at: why, and the console."""
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from blixard.cli.top_pages import why_page
 from blixard.cli.vm_view import now_ms
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from blixard.wire.client import Client
 
 Tell = Callable[[Sequence[str]], None]
+LOG_LINES: Final = 500
+LOG_EVERY_S: Final = 1.0
+"""A console is read again and again, and not followed: that needs no stream to be ended, and finds
+a VM that has moved meanwhile."""
 
 
 class Fetcher:
@@ -23,26 +27,27 @@ class Fetcher:
     def __call__(self, page: str, name: str, tell: Tell) -> Callable[[], None]:
         """Tell the lines of a page (why, logs) of a VM; what is returned ends that."""
         over = threading.Event()
-
-        def told(lines: Sequence[str]) -> None:
-            if not over.is_set():
-                tell(lines)
-
         thread = threading.Thread(
-            target=self._run, args=(page, name, told), name=f"top-{page}", daemon=True
+            target=self._run, args=(page, name, tell, over), name=f"top-{page}", daemon=True
         )
         thread.start()
         return over.set
 
-    def _run(self, page: str, name: str, tell: Tell) -> None:
+    def _run(self, page: str, name: str, tell: Tell, over: threading.Event) -> None:
         from blixard.wire.client import CallFailed
 
+        fetch = {"why": _why, "logs": _log}[page]
         with self._open_client() as client:
             client.learn_members()
-            try:
-                tell(_why(client, name))
-            except CallFailed as failed:
-                tell(_refused(failed.rejected))
+            while not over.is_set():
+                try:
+                    lines = fetch(client, name)
+                except CallFailed as failed:
+                    lines = _refused(failed.rejected)
+                if not over.is_set():
+                    tell(lines)
+                if page != "logs" or over.wait(LOG_EVERY_S):
+                    return
 
 
 def _why(client: "Client", name: str) -> Sequence[str]:
@@ -50,6 +55,16 @@ def _why(client: "Client", name: str) -> Sequence[str]:
     from blixard.wire.calls import EXPLAIN_VM
 
     return why_page(client.ask(EXPLAIN_VM, pb.ExplainVmRequest(name=name)), now_ms())
+
+
+def _log(client: "Client", name: str) -> Sequence[str]:
+    from blixard.v1 import blixard_pb2 as pb
+
+    lines: list[str] = []
+    for chunk in client.read_log(pb.ReadLogRequest(name=name, lines=LOG_LINES)):
+        lines += [f"-- {chunk.note} --"] if chunk.note else []
+        lines += [line.text for line in chunk.lines]
+    return lines or ["nothing was written yet"]
 
 
 def _refused(rejected: "Rejected") -> Sequence[str]:

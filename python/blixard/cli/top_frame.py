@@ -33,7 +33,7 @@ _GUESTS: Final = (
     Column("SINCE", priority=4, right=True),
     Column("NOTE", priority=8, cuttable=True),
 )
-_EVENTS: Final = (Column("EVENTS"), Column(""), Column("", cuttable=True))
+_EVENTS: Final = (Column("EVENTS"), Column("", cuttable=True))
 _WIDE: Final = 100
 """From this width on, bars are long."""
 _FEWEST_EVENTS: Final = 2
@@ -199,11 +199,11 @@ def _guest_row(guest: Guest) -> list[Span]:
 
 
 def event_row(happening: Happening, now_ms: int) -> list[Span]:
-    """When, about what, and what. An event of another day shows that day."""
+    """When, and what. An event of another day shows that day."""
     at, now = time.localtime(happening.at_ms / 1000), time.localtime(now_ms / 1000)
     clock = time.strftime("%H:%M:%S" if at[:3] == now[:3] else "%d %b %H:%M", at)
     color = "yellow" if happening.grave else ""
-    return [(clock, ""), (happening.subject, ""), (happening.text, color)]
+    return [(clock, ""), (happening.text, color)]
 
 
 def event_table(happenings: Sequence[Happening], now_ms: int, canvas: Canvas) -> list[Line]:
