@@ -21,17 +21,20 @@ from blixard.agent import Agent, Self
 from blixard.config import RUNTIME_DIR, Misconfigured, NodeConfig
 from blixard.config.live import taken
 from blixard.drivers import host, watchdog
+from blixard.drivers.console_lines import LogFiles
 from blixard.drivers.flake_lock import NixLocker
 from blixard.drivers.lives import LifeFile
 from blixard.drivers.nix import NixBuilder
 from blixard.drivers.nix_command import NixCommand
 from blixard.drivers.process import ProcessUnits
+from blixard.drivers.process_consoles import ProcessConsoles
 from blixard.drivers.systemd import SystemdUnits
+from blixard.drivers.systemd_consoles import SystemdConsoles
 from blixard.drivers.systemd_files import UnitFiles
 from blixard.machine.changes import Batch
 from blixard.model import LEVEL, Capacity
 from blixard.notify import ServiceNotifier, log_event, set_up_logging
-from blixard.ports import Log
+from blixard.ports import Consoles, Log, Units
 from blixard.raft.engine import RaftEngine
 from blixard.raft.recovery import bootstrap, identity_of, join
 from blixard.raft.replica import Replica, ReplicatedCluster
@@ -175,7 +178,14 @@ class Daemon:
             if config.watchdog_mode == "guaranteed":
                 await watchdog.required(units, by_systemd=isinstance(units, SystemdUnits))
             closing.push_async_callback(self._reporter.close)
-            service = ClusterService(self._node, self, lambda: self._transport, NixLocker(nix))
+            service = ClusterService(
+                self._node,
+                self,
+                lambda: self._transport,
+                NixLocker(nix),
+                self._consoles(units),
+                LogFiles(config.data_dir / "builds" / "logs"),
+            )
             server = Server(service, RaftService(self._node))
             await server.start(config.bind, config.socket)
             closing.push_async_callback(server.stop)
@@ -249,6 +259,11 @@ class Daemon:
             clock=self._clock,
             boot_id=host.boot_id(),
         )
+
+    def _consoles(self, units: Units) -> Consoles:
+        if isinstance(units, SystemdUnits):
+            return SystemdConsoles(RUNTIME_DIR / "units")
+        return ProcessConsoles(self._config.data_dir / "vms")
 
     def _lives(self) -> LifeFile:
         return LifeFile(self._config.data_dir / "life.json", host.boot_id())

@@ -5,7 +5,7 @@ daemon plugs in the drivers; a simulator plugs in its own. Nothing here waits: w
 what became of it is *seen* at a later step.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -232,6 +232,49 @@ class Units(Protocol):
 
     def seen(self) -> Mapping[str, SeenUnit] | None:
         """Every VM of Blixard on this host, or None while not known (systemd unreachable)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLine:
+    """A line of text, without escape codes."""
+
+    at_ms: int
+    """When it was written, on the clock of its host; 0 if that is not known."""
+    text: str
+
+
+class Output(Protocol):
+    """What is written on this host about VMs, by their names."""
+
+    def lines(
+        self, name: str, limit: int, epoch: int | None, follows: Callable[[], bool]
+    ) -> AsyncGenerator[list[OutputLine], None]:
+        """The last `limit` lines, then what is written until `follows` is no longer true: it is
+        asked again and again. With an `epoch`, it begins with all that this placement has
+        written. Whoever stops reading closes it."""
+        ...
+
+
+class Attached(Protocol):
+    """A connection to a guest's serial port."""
+
+    async def read(self) -> bytes:
+        """What the guest writes, as it is; empty once the guest has ended."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Type; returns once the guest is about to read it."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Consoles(Output, Protocol):
+    """The consoles of the VMs of this host. They do not depend on the daemon."""
+
+    async def attach(self, name: str) -> Attached:
+        """Connect to a console. Raises `BlixardError` (NOT_RUNNING) if there is none now."""
         ...
 
 

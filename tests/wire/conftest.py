@@ -1,7 +1,7 @@
 """A real gRPC server over a log that decides at once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from blixard.errors import BlixardError, Code
+from blixard.ports import Attached, OutputLine
 from blixard.source import FlakeSource
 from blixard.v1 import blixard_pb2_grpc as rpc
 from blixard.wire.node_log import NodeLog
@@ -39,6 +40,18 @@ class FixedClock:
 
     def wall_ms(self) -> int:
         return 0
+
+
+class NoConsoles:
+    """Of a host without VMs."""
+
+    async def lines(
+        self, name: str, limit: int, epoch: int | None, follows: Callable[[], bool]
+    ) -> AsyncGenerator[list[OutputLine], None]:
+        yield []
+
+    async def attach(self, name: str) -> Attached:
+        raise BlixardError("there is no console to attach to", code=Code.NOT_RUNNING)
 
 
 class Outsider:
@@ -82,7 +95,7 @@ def serving(tmp_path: Path) -> Callable[[Callable[[Served], Any]], None]:
         node, founder = NodeLog(1, FixedClock()), Outsider()
         node.open(log)
         log.told = node.tell
-        service = ClusterService(node, founder, no_raft, FixedLocker())
+        service = ClusterService(node, founder, no_raft, FixedLocker(), NoConsoles(), NoConsoles())
         server = Server(service, RaftService(node))
         socket = tmp_path / "api.sock"
         await server.start("127.0.0.1:0", socket)

@@ -32,7 +32,7 @@ from blixard.v1 import blixard_pb2 as pb
 from blixard.wire import policies
 from blixard.wire.node_log import NodeLog
 from blixard.wire.server import ClusterService, RaftService, Server
-from wire.conftest import FixedClock, FixedLocker, Outsider, Served, Serving, no_raft
+from wire.conftest import FixedClock, FixedLocker, NoConsoles, Outsider, Served, Serving, no_raft
 from wire.local_log import LocalLog
 
 RUNNER = f"/nix/store/{'a' * 32}-microvm-web"
@@ -376,7 +376,12 @@ def test_the_socket_is_for_its_group_and_a_used_port_is_named(
         assert (raft.is_leader, raft.term) == (True, 3)
         node = NodeLog(2, FixedClock())
         first, second = (
-            Server(ClusterService(node, Outsider(), no_raft, FixedLocker()), RaftService(node))
+            Server(
+                ClusterService(
+                    node, Outsider(), no_raft, FixedLocker(), NoConsoles(), NoConsoles()
+                ),
+                RaftService(node),
+            )
             for _ in range(2)
         )
         with sockets.socket() as taken:
@@ -390,7 +395,10 @@ def test_the_socket_is_for_its_group_and_a_used_port_is_named(
         precious.write_text("kept")
         for taken_path in (precious, served.socket):
             other = Server(
-                ClusterService(node, Outsider(), no_raft, FixedLocker()), RaftService(node)
+                ClusterService(
+                    node, Outsider(), no_raft, FixedLocker(), NoConsoles(), NoConsoles()
+                ),
+                RaftService(node),
             )
             with pytest.raises(BlixardError, match="cannot listen on"):
                 await other.start("127.0.0.1:0", taken_path)

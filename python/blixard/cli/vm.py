@@ -9,6 +9,7 @@ import click
 from blixard.cli import flags
 from blixard.cli.change import change
 from blixard.cli.connect import CHANGE_MS
+from blixard.cli.console import console, logs
 from blixard.cli.failure import failure
 from blixard.cli.lazy import Noun
 from blixard.cli.question import confirm
@@ -297,5 +298,5 @@ def move(options: Options, /, name: str, to: str, grace_ms: int | None, kill: bo
     moved(name, to, grace_ms, kill, options)
 
 
-for verb in (list_, status, why):
+for verb in (list_, status, why, logs, console):
     vm.add_command(verb)

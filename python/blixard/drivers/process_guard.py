@@ -27,6 +27,7 @@ from typing import Any
 
 from blixard.drivers import process_record
 from blixard.drivers.console import RotatedFile
+from blixard.drivers.console_hub import ConsoleHub
 from blixard.drivers.ending import in_words
 from blixard.drivers.process_confinement import Confinement, confine, on_parent_death
 from blixard.drivers.process_lease import Lease, boot_ms
@@ -54,6 +55,7 @@ class Guard:
         self._signals = _signals(signal.SIGTERM, signal.SIGHUP)
         self._selector = selectors.DefaultSelector()
         self._console = RotatedFile(Path(process_record.CONSOLE), _CONSOLE_LIMIT_BYTES)
+        self._hub = ConsoleHub(self._selector, process_record.CONSOLE_SOCKET)
         self._clients: dict[socket.socket, bytes] = {}
         self._running = True
         self._next: tuple[int, Callable[[], None]] | None = None
@@ -90,7 +92,7 @@ class Guard:
             raise RefusedError("its host holds no lease")
         if self._order.keep:
             self._lease.waive()
-        return self._run("microvm-run")
+        return self._run("microvm-run", self._hub.stdin)
 
     def serve(self) -> None:
         """Look after the VM until it has ended."""
@@ -129,7 +131,7 @@ class Guard:
             return False
         main_pid = str(self._confinement.inner_pid(self._runner.pid))
         try:
-            self._run("microvm-shutdown", MAINPID=main_pid)
+            self._run("microvm-shutdown", subprocess.DEVNULL, MAINPID=main_pid)
         except OSError:
             return False
         return True
@@ -149,12 +151,12 @@ class Guard:
 
     # --- the parts ------------------------------------------------------------------------------
 
-    def _run(self, program: str, **environment: str) -> subprocess.Popen[bytes]:
+    def _run(self, program: str, stdin: int, **environment: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [f"{self._order.runner}/bin/{program}"],
             cwd=process_record.state_directory(Path(self._order.directory)),
             env={"PATH": os.environ["PATH"], **environment},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=self._input,
             stderr=self._input,
             start_new_session=True,
@@ -187,6 +189,7 @@ class Guard:
         except BlockingIOError:
             return False
         self._console.write(data)
+        self._hub.show(data)
         return True
 
     def _signalled(self, numbers: int) -> None:

@@ -17,6 +17,8 @@ DISCARDED = "discarded.json"
 LOCK = "lock"
 SOCKET = "guard.sock"
 CONSOLE = "console.log"
+CONSOLE_SOCKET = "console.sock"
+"""Where the guest's serial port can be attached to; see `console_hub`."""
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
 
 

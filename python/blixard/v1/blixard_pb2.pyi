@@ -813,18 +813,22 @@ class WatchResponse(_message.Message):
     def __init__(self, type: _Optional[str] = ..., index: _Optional[int] = ..., initial: bool = ..., event: _Optional[_Union[Event, _Mapping]] = ..., vm: _Optional[_Union[Vm, _Mapping]] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., kind: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class ReadLogRequest(_message.Message):
-    __slots__ = ("name", "lines", "follow", "build", "local")
+    __slots__ = ("name", "lines", "follow", "build", "local", "epoch", "from_start")
     NAME_FIELD_NUMBER: _ClassVar[int]
     LINES_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     BUILD_FIELD_NUMBER: _ClassVar[int]
     LOCAL_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    FROM_START_FIELD_NUMBER: _ClassVar[int]
     name: str
     lines: int
     follow: bool
     build: bool
     local: bool
-    def __init__(self, name: _Optional[str] = ..., lines: _Optional[int] = ..., follow: bool = ..., build: bool = ..., local: bool = ...) -> None: ...
+    epoch: int
+    from_start: bool
+    def __init__(self, name: _Optional[str] = ..., lines: _Optional[int] = ..., follow: bool = ..., build: bool = ..., local: bool = ..., epoch: _Optional[int] = ..., from_start: bool = ...) -> None: ...
 
 class LogLine(_message.Message):
     __slots__ = ("at_ms", "text")
@@ -845,14 +849,16 @@ class LogChunk(_message.Message):
     def __init__(self, node: _Optional[str] = ..., lines: _Optional[_Iterable[_Union[LogLine, _Mapping]]] = ..., note: _Optional[str] = ...) -> None: ...
 
 class ConsoleOpen(_message.Message):
-    __slots__ = ("name", "by", "local")
+    __slots__ = ("name", "by", "local", "epoch")
     NAME_FIELD_NUMBER: _ClassVar[int]
     BY_FIELD_NUMBER: _ClassVar[int]
     LOCAL_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     name: str
     by: str
     local: bool
-    def __init__(self, name: _Optional[str] = ..., by: _Optional[str] = ..., local: bool = ...) -> None: ...
+    epoch: int
+    def __init__(self, name: _Optional[str] = ..., by: _Optional[str] = ..., local: bool = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class ConsoleInput(_message.Message):
     __slots__ = ("open", "data")

@@ -66,3 +66,5 @@ JOIN_THROUGH: Final = Call(
     "ClusterService/JoinThrough", pb.JoinThroughResponse, changes=True, patient=True
 )
 WATCH: Final = Call("ClusterService/Watch", pb.WatchResponse)
+READ_LOG: Final = Call("ClusterService/ReadLog", pb.LogChunk)
+ATTACH_CONSOLE: Final = Call("ClusterService/AttachConsole", pb.ConsoleOutput)

@@ -26,6 +26,7 @@ MAX_GRACE_MS: Final = 3_600_000
 MAX_SPEAKER: Final = 128
 MAX_REMARK: Final = 200
 MAX_DIGEST: Final = 128
+MAX_LINES: Final = 10_000
 
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_'.-]{0,127}")
@@ -57,6 +58,21 @@ def size(request: pb.CreateVmRequest) -> tuple[int, int, int]:
     if disk_mib > MAX_DISK_MIB:
         raise bad(f"disk_mib: {disk_mib} is out of range", f"ask for 0 to {MAX_DISK_MIB} MiB")
     return vcpus, memory_mib, disk_mib
+
+
+def lines(count: int) -> None:
+    """How many of the last lines are asked for."""
+    if count > MAX_LINES:
+        raise bad(f"lines: {count} is out of range", f"ask for 0 to {MAX_LINES} lines")
+
+
+def console(first: pb.ConsoleInput | None) -> pb.ConsoleOpen:
+    """The message that a call for a console begins with."""
+    if first is None or not first.HasField("open"):
+        raise bad("open: the call does not begin with it", "say first whose console is wanted")
+    vm_name(first.open.name)
+    speaker(first.open.by)
+    return first.open
 
 
 def flake(reference: pb.FlakeReference) -> tuple[str, str]:

@@ -36,6 +36,7 @@ from blixard.wire.calls import (
     Miss,
     Response,
 )
+from blixard.wire.client_console import Consoles
 from blixard.wire.client_watch import Watching
 from blixard.wire.request_id import format_request_id
 from blixard.wire.status import refusal_in
@@ -53,6 +54,9 @@ _OPTIONS: Final = (
     # Nodes are reached directly, whatever proxy the shell's environment names for the web.
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    # A node that is gone ends a stream on which nothing comes, too.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
 )
 
 _Change = (
@@ -85,7 +89,7 @@ class CallFailed(Exception):
         self.request_id = request_id
 
 
-class Client(Watching):
+class Client(Watching, Consoles):
     """Calls to one cluster through any of `addresses` (`host:port` or `unix:/path`).
 
     Every call raises `CallFailed`: at once if it is refused, after `timeout_ms` if no node could

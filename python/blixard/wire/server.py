@@ -10,9 +10,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from blixard.errors import BlixardError, Code
-from blixard.ports import Locker
+from blixard.ports import Consoles, Locker, Output
 from blixard.v1 import blixard_pb2 as pb
 from blixard.v1 import blixard_pb2_grpc as rpc
+from blixard.wire.console_calls import ConsoleCalls
 from blixard.wire.node_log import NodeLog
 from blixard.wire.peer_calls import Founder, PeerCalls, RaftReceiver
 from blixard.wire.placement_calls import PlacementCalls
@@ -29,6 +30,10 @@ _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     # Peers ping idle connections to notice a host that is gone.
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    # A caller that is gone without a word holds no console for longer than this.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
 )
 
 
@@ -49,7 +54,9 @@ def _open_to_group(socket: Path) -> None:
     socket.chmod(SOCKET_MODE)
 
 
-class ClusterService(PeerCalls, PlacementCalls, WatchCalls, rpc.ClusterServiceServicer):
+class ClusterService(
+    PeerCalls, PlacementCalls, WatchCalls, ConsoleCalls, rpc.ClusterServiceServicer
+):
     """All calls of `ClusterService`."""
 
     def __init__(
@@ -58,10 +65,13 @@ class ClusterService(PeerCalls, PlacementCalls, WatchCalls, rpc.ClusterServiceSe
         founder: Founder,
         raft: Callable[[], RaftReceiver],
         locker: Locker,
+        consoles: Consoles,
+        builds: Output,
     ) -> None:
         PeerCalls.__init__(self, node, founder, raft)
         PlacementCalls.__init__(self, node, locker)
         WatchCalls.__init__(self, node)
+        ConsoleCalls.__init__(self, node, consoles, builds)
 
 
 class RaftService(rpc.BlixardServiceServicer):
