@@ -110,6 +110,9 @@ ROUNDS ?= 60
 soak-hosts: venv guest host-packages ## strikes systemd hosts until there are ROUNDS rounds in all
 	@PYTHONPATH=tests $(PYTHON) -m hosts.campaign --rounds $(ROUNDS) --record soak-hosts.jsonl
 
+screenshot: venv ## makes docs/top.svg from a cluster on this machine that loses a host
+	@PYTHONPATH=tests $(PYTHON) -m cluster.screenshot docs/top.svg
+
 proto: venv ## generates python/blixard/v1 from proto
 	@$(PYTHON) -m grpc_tools.protoc -I proto --python_out=python --pyi_out=python \
 	  --grpc_python_out=python proto/blixard/v1/*.proto
@@ -126,4 +129,4 @@ clean: ## removes .venv and caches; installed packages stay
 	@rm -rf .venv python/*.egg-info
 	find . \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \) -prune -exec rm -rf {} +
 
-.PHONY: help venv packages host-packages guest demo test lint bench bench-etcd soak soak-hosts proto lock clean
+.PHONY: help venv packages host-packages guest demo test lint bench bench-etcd soak soak-hosts screenshot proto lock clean

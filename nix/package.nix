@@ -36,6 +36,7 @@ let
     pygobject3
     pysyncobj
     systemd-python
+    textual
     tomli
   ];
 in

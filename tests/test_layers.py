@@ -109,6 +109,7 @@ ROOMS = {
             " wire.status"
         ),
     ),
+    "cli.top_app": Room(names("cli"), names("rich textual")),
     "daemon": Room(
         SEAM
         | names("admission agent config drivers equipment metrics notify raft shutdown v1 wire")
@@ -309,7 +310,7 @@ def test_a_breach_is_found(tmp_path: Path, file: str, line: str, finding: str) -
 
 
 def test_command_line_starts_without_what_only_verbs_need() -> None:
-    heavy = ["cattrs", "grpc", "msgspec", "pydbus", "pysyncobj", "sqlite3"]
+    heavy = ["cattrs", "grpc", "msgspec", "pydbus", "pysyncobj", "rich", "sqlite3", "textual"]
     script = f"import sys, blixard.cli; print([name for name in {heavy} if name in sys.modules])"
     ended = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

@@ -108,6 +108,7 @@ class FakeNode(grpc.GenericRpcHandler):
         self.script: dict[str, list[Step]] = {}
         self.streams: list[Sequence[pb.WatchResponse | Step]] = []
         self.actors: list[str] = []
+        self.events: list[pb.Event] = []
         self.leader = ""
         self.lose_answers = 0
         self.calls: list[tuple[str, Any]] = []
@@ -162,6 +163,9 @@ class FakeNode(grpc.GenericRpcHandler):
     def _watch(self, request: pb.WatchRequest, context: Context) -> Iterator[pb.WatchResponse]:
         """What the next of `streams` holds; a step ends it, and so does its end."""
         self.calls.append(("Watch", request))
+        if self.events:
+            yield from self._told(request, context)
+            return
         usual = [pb.WatchResponse(type="synced", index=41)]
         for response in self.streams.pop(0) if self.streams else usual:
             if isinstance(response, pb.WatchResponse):
@@ -201,6 +205,16 @@ class FakeNode(grpc.GenericRpcHandler):
                 return pb.LeaveClusterResponse()
             case _:
                 return self._changed(method, request, context)
+
+    def _told(self, request: pb.WatchRequest, context: Context) -> Iterator[pb.WatchResponse]:
+        """The events that there are, and later ones for as long as the caller listens."""
+        told = 0
+        while context.is_active():
+            for event in self.events[told:]:
+                yield pb.WatchResponse(type="event", index=event.index, event=event)
+            told = len(self.events)
+            if request.finite or self._over.wait(0.02):
+                return
 
     def _changed(self, method: str, request: Any, context: Context) -> pb.ChangeResponse:
         """Change a VM once for every request id, however often it is asked for."""

@@ -67,7 +67,7 @@ def emit_table(
         for number, column in enumerate(columns)
     ]
     if limit is not None:
-        shown = _fitting(columns, widths, limit)
+        shown = fitting(columns, widths, limit)
     lines = [] if options.no_headers else [[column.title for column in columns]]
     for cells in [*lines, *rows]:
         line = GAP.join(_cell(columns[n], cells[n], widths[n], colors, options) for n in shown)
@@ -82,7 +82,7 @@ def _cell(
     return padded.replace(fitted, styled(fitted, colors.get(text, ""), sys.stdout, options), 1)
 
 
-def _fitting(columns: Sequence[Column], widths: list[int], limit: int) -> list[int]:
+def fitting(columns: Sequence[Column], widths: list[int], limit: int) -> list[int]:
     """The columns that fit; a cuttable one shrinks before another is left out."""
     shown = list(range(len(columns)))
     for number, column in enumerate(columns):

@@ -95,10 +95,10 @@ def _row(vm: "pb.Vm", now: int, *, wide: bool) -> list[str]:
         failover, standby = vm.policy.failover or "-", _standby(vm) or "-"
         row += [vm.wanted, str(vm.epoch or "-"), failover, standby, str(vm.restarts)]
         row.append(source_text(vm.source))
-    return [*row, _note(vm)]
+    return [*row, note(vm)]
 
 
-def _note(vm: "pb.Vm") -> str:
+def note(vm: "pb.Vm") -> str:
     """What a person should know about it at a glance."""
     if vm.remark:
         return first_line(vm.remark)
@@ -186,9 +186,13 @@ def first_line(text: str) -> str:
 
 def show_page(vm: "pb.Vm", as_of: "pb.AsOf") -> None:
     """`vm status`: everything about one VM."""
-    now = now_ms()
+    for line in page(vm, as_of, now_ms()):
+        emit(line)
+
+
+def page(vm: "pb.Vm", as_of: "pb.AsOf", now: int) -> list[str]:
+    """The lines of `vm status`; `now` in milliseconds since 1970."""
     where = f" on {vm.node}" if vm.node else ""
-    emit(f"{vm.name}: {vm.state}{where}")
     since = f"{clock_time(vm.since_ms, now)} ({span(now - vm.since_ms)})"
     reason, *log = harmless(vm.reason.text).split("\n")
     mode = f", mode {vm.mode}" if vm.mode else ""
@@ -214,9 +218,8 @@ def show_page(vm: "pb.Vm", as_of: "pb.AsOf") -> None:
         ("Created", clock_time(vm.created_ms, now)),
         ("As of", f"index {as_of.index}, {as_of.node}{'' if as_of.linearizable else ', stale'}"),
     ]
-    for title, text in facts:
-        if text:
-            emit(f"  {title:8}  {text}")
+    told = [f"  {title:8}  {text}" for title, text in facts if text]
+    return [f"{vm.name}: {vm.state}{where}", *told]
 
 
 def source_text(source: "pb.Source") -> str:
