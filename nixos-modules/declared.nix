@@ -12,6 +12,14 @@ let
 
   file = (pkgs.formats.toml { }).generate "vms.toml" { vms = cfg.declared; };
 
+  milliseconds =
+    default: least: most: description:
+    mkOption {
+      type = types.ints.between least most;
+      inherit default description;
+      example = 2 * default;
+    };
+
   terms =
     example: description:
     mkOption {
@@ -129,6 +137,37 @@ let
         Groups, or names of VMs, that must not run on its host; as `group/label`: on no host with the
         same value of that label.
       '';
+      check = {
+        probe = mkOption {
+          type = types.str;
+          default = "";
+          example = "http://10.0.0.9/health";
+          description = ''
+            How its host finds out whether its guest serves: `tcp:HOST:PORT`, a URL, `command:PROGRAM`
+            with its arguments, or `console:TEXT`; empty: not at all.
+          '';
+        };
+        interval = milliseconds 10000 1000 3600000 "From one check to the next, in ms.";
+        timeout = milliseconds 5000 100 60000 "When a check has failed, in ms.";
+        startPeriod = milliseconds 60000 0 3600000 ''
+          For how long after its start failures do not count, in ms, unless it has passed before.
+        '';
+        failures = mkOption {
+          type = types.ints.between 1 100;
+          default = 3;
+          example = 5;
+          description = "So many failures in a row, and the guest is failing.";
+        };
+        onFailure = mkOption {
+          type = types.enum [
+            "report"
+            "restart"
+          ];
+          default = "report";
+          example = "restart";
+          description = "Whether a failing guest is restarted, as one that ended by itself.";
+        };
+      };
       preferApart = terms [ "web/rack" ] "Such groups that should not run there.";
     };
   };
@@ -157,6 +196,12 @@ in
         vcpus
         ;
       disk_mib = vm.disk;
+      check = vm.check.probe;
+      check_failures = vm.check.failures;
+      check_interval_ms = vm.check.interval;
+      check_on_failure = vm.check.onFailure;
+      check_start_period_ms = vm.check.startPeriod;
+      check_timeout_ms = vm.check.timeout;
       prefer_apart = vm.preferApart;
       prefer_near = vm.preferNear;
       memory_mib = vm.memory;

@@ -58,7 +58,7 @@ class Room:
     """No `await` either: nothing in it waits."""
 
 
-NOUNS = names("commands errors lease model policy source")
+NOUNS = names("commands errors health lease model policy source")
 LAW = NOUNS | {"machine"}
 SEAM = LAW | {"codec", "ports"}
 WILL = names("agent errands leadership")
@@ -68,6 +68,7 @@ ROOMS = {
     # ring 0: nouns
     "errors": Room(NOUNS, standard=PURE, pure=True),
     "model": Room(NOUNS, standard=PURE, pure=True),
+    "health": Room(NOUNS, standard=PURE, pure=True),
     "source": Room(NOUNS, standard=PURE, pure=True),
     "policy": Room(NOUNS, standard=PURE, pure=True),
     "commands": Room(NOUNS, standard=PURE, pure=True),

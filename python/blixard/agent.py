@@ -7,7 +7,15 @@ the difference, and begins the work. Whatever does not come back is tried again 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from blixard.commands import CheckIn, RegisterNode, Renewal, RenewLeases, ReportStandby, ReportVm
+from blixard.commands import (
+    CheckIn,
+    RegisterNode,
+    Renewal,
+    RenewLeases,
+    ReportHealth,
+    ReportStandby,
+    ReportVm,
+)
 from blixard.decide import node
 from blixard.errands import Errands
 from blixard.errors import Code
@@ -17,6 +25,7 @@ from blixard.model import LEVEL, Accepted, Capacity, Cluster, Outcome, Rejected,
 from blixard.ports import (
     UNMEASURED,
     Builder,
+    Checks,
     Clock,
     Lives,
     Log,
@@ -24,6 +33,7 @@ from blixard.ports import (
     SeenUnit,
     Timed,
     Unavailable,
+    Unchecked,
     Units,
     UnitState,
 )
@@ -63,6 +73,7 @@ class Agent:
         lives: Lives,
         clock: Clock,
         meters: Meters = UNMEASURED,
+        checks: Checks | None = None,
     ) -> None:
         self._me = me
         self._log = log
@@ -70,6 +81,7 @@ class Agent:
         self._builder = builder
         self._lives = lives
         self._clock = clock
+        self._checks: Checks = checks if checks is not None else Unchecked()
         self._meters = meters
         self._incarnation = lives.load()
         self._fresh_index: int | None = None
@@ -258,13 +270,17 @@ class Agent:
             return
         assert self._fresh_index is not None
         me = node.Me(known.node_id, known.incarnation, self._fresh_index)
-        for action in node.actions(cluster, me, units, self._builder.seen(), self._past):
+        self._checks.keep(dict(node.to_check(cluster, me, units)))
+        builds, tallies = self._builder.seen(), self._checks.seen()
+        for action in node.actions(cluster, me, units, builds, self._past, tallies):
             self._act(action, applied_index)
 
     def _act(self, action: node.Action, applied_index: int) -> None:
         match action:
             case ReportVm():
                 self._report(action)
+            case ReportHealth():
+                self._errands.submit(f"health {action.name}", action, lambda _outcome: None)
             case ReportStandby():
                 self._errands.submit(f"standby {action.name}", action, lambda _outcome: None)
             case node.Build():

@@ -21,6 +21,7 @@ from blixard.agent import Agent, Self
 from blixard.config import Misconfigured, NodeConfig
 from blixard.config.live import taken
 from blixard.drivers import host, watchdog
+from blixard.drivers.checks import GuestChecks
 from blixard.drivers.console_lines import LogFiles
 from blixard.drivers.flake_lock import NixLocker
 from blixard.drivers.nix import NixBuilder
@@ -148,12 +149,13 @@ class Daemon:
             if config.watchdog_mode == "guaranteed":
                 await watchdog.required(units, by_systemd=isinstance(units, SystemdUnits))
             closing.push_async_callback(self._reporter.close)
+            consoles = equipment.consoles(config, units)
             service = ClusterService(
                 self._node,
                 self,
                 lambda: self._transport,
                 NixLocker(nix),
-                equipment.consoles(config, units),
+                consoles,
                 LogFiles(config.data_dir / "builds" / "logs"),
             )
             server = Server(service, RaftService(self._node), self._meters)
@@ -174,7 +176,9 @@ class Daemon:
             await server.serving(belongs=True)
             me = equipment.self_of(self._config, join_id)
             lives = equipment.lives(config)
-            agent = self._agent = Agent(me, log, units, builder, lives, clock, meters)
+            checks = GuestChecks(consoles, self._wake.set)
+            closing.push_async_callback(checks.close)
+            agent = self._agent = Agent(me, log, units, builder, lives, clock, meters, checks)
             await _together(
                 runner.run(),
                 self._stay_admitted(log, me),

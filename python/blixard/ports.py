@@ -13,12 +13,14 @@ from typing import Final, Protocol
 from blixard.commands import (
     Command,
 )
+from blixard.health import Tally
 from blixard.model import (
     Cluster,
     Outcome,
     Reason,
     RequestId,
 )
+from blixard.policy import GuestCheck
 from blixard.source import FlakeSource, Source
 
 
@@ -276,6 +278,37 @@ class Consoles(Output, Protocol):
     async def attach(self, name: str) -> Attached:
         """Connect to a console. Raises `BlixardError` (NOT_RUNNING) if there is none now."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A guest that is to be checked."""
+
+    epoch: int
+    """Of its placement: another one is another guest."""
+    check: GuestCheck
+    active_ms: int
+
+
+class Checks(Protocol):
+    """Asks the guests of this host, again and again, whether they serve."""
+
+    def keep(self, wanted: Mapping[str, Checked]) -> None:
+        """Check just these guests, by the names of their VMs, from now on."""
+        ...
+
+    def seen(self) -> Mapping[str, tuple[int, Tally]]:
+        """What was found so far of the guests that are kept: the epoch, and the tally."""
+        ...
+
+
+class Unchecked:
+    """Implements `Checks` where no guest can be asked."""
+
+    def keep(self, wanted: Mapping[str, Checked]) -> None: ...
+
+    def seen(self) -> Mapping[str, tuple[int, Tally]]:
+        return {}
 
 
 class Lives(Protocol):

@@ -16,6 +16,24 @@ from wire.conftest import Served, Serving
 RUNNER = f"/nix/store/{'a' * 32}-microvm-web"
 
 
+BAD_CHECKS = (
+    pb.GuestCheck(kind="ping", target="10.0.0.9"),
+    pb.GuestCheck(kind="tcp", target="10.0.0.9"),
+    pb.GuestCheck(kind="tcp", target="10.0.0.9:70000"),
+    pb.GuestCheck(kind="tcp"),
+    pb.GuestCheck(kind="http", target="ftp://10.0.0.9/"),
+    pb.GuestCheck(kind="http", target="http://[fd00::1/"),
+    pb.GuestCheck(kind="command", target="true"),
+    pb.GuestCheck(kind="command", target="/bin/sh -c 'true"),
+    pb.GuestCheck(kind="console", target="two\nlines"),
+    pb.GuestCheck(kind="tcp", target="a:1", interval_ms=999),
+    pb.GuestCheck(kind="tcp", target="a:1", timeout_ms=60_001),
+    pb.GuestCheck(kind="tcp", target="a:1", failures=101),
+    pb.GuestCheck(kind="tcp", target="a:1", start_period_ms=3_600_001),
+    pb.GuestCheck(kind="tcp", target="a:1", on_failure="reboot"),
+)
+
+
 def create(name: str = "web", **changes: Any) -> pb.CreateVmRequest:
     request = pb.CreateVmRequest(
         name=name, store=pb.StoreSource(path=RUNNER), vcpus=1, memory_mib=512
@@ -73,6 +91,7 @@ def test_a_policy_is_set_in_parts(serving: Serving) -> None:
             pb.Policy(prefer=pb.Terms(items=["zone=a=b"])),
             pb.Policy(near=pb.Terms(items=["/zone"])),
             pb.Policy(apart=pb.Terms(items=["web"] * 17)),
+            *(pb.Policy(check=check) for check in BAD_CHECKS),
         ):
             request = pb.SetVmPolicyRequest(name="web", policy=policy)
             status, refused = await served.refusal(partial(served.stub.SetVmPolicy, request))

@@ -27,6 +27,7 @@ _COLUMNS: Final = (
     Column("NAME"),
     Column("STATE"),
     Column("NODE"),
+    Column("HEALTH", priority=3),
     Column("CPU", priority=2, right=True),
     Column("MEMORY", priority=3, right=True),
     Column("SINCE", priority=4, right=True),
@@ -90,7 +91,8 @@ def summary(vms: Sequence["pb.Vm"], as_of: "pb.AsOf") -> str:
 
 def _row(vm: "pb.Vm", now: int, *, wide: bool) -> list[str]:
     since = age(vm.since_ms, now)
-    row = [vm.name, vm.state, vm.node or "-", str(vm.vcpus), memory(vm.memory_mib), since]
+    health = vm.health.state or "-"
+    row = [vm.name, vm.state, vm.node or "-", health, str(vm.vcpus), memory(vm.memory_mib), since]
     if wide:
         failover, standby = vm.policy.failover or "-", _standby(vm) or "-"
         row += [vm.wanted, str(vm.epoch or "-"), failover, standby, str(vm.restarts)]
@@ -144,6 +146,25 @@ def _on_quorum_loss(vm: "pb.Vm") -> str:
 
 def _disk(vm: "pb.Vm") -> str:
     return f", {memory(vm.disk_mib)} of disk" if vm.disk_mib else ""
+
+
+def check_text(policy: "pb.Policy") -> str:
+    """How a guest is checked, in one line."""
+    check = policy.check
+    if not check.kind:
+        return ""
+    what = check.target if check.kind == "http" else f"{check.kind}:{check.target}"
+    return harmless(
+        f"{what} every {span(check.interval_ms)}, failing after {check.failures} in a row: "
+        f"{check.on_failure}"
+    )
+
+
+def _health(vm: "pb.Vm", now: int) -> str:
+    if not vm.HasField("health"):
+        return ""
+    since = span(now - vm.health.since_ms)
+    return f"{vm.health.state} for {since}: {first_line(vm.health.text)}"
 
 
 def _move(vm: "pb.Vm") -> str:
@@ -207,6 +228,8 @@ def page(vm: "pb.Vm", as_of: "pb.AsOf", now: int) -> list[str]:
         ("Move", _move(vm)),
         ("Size", f"{count(vm.vcpus, 'vCPU')}, {memory(vm.memory_mib)}{_disk(vm)}"),
         ("Rules", rules_text(vm.policy)),
+        ("Check", check_text(vm.policy)),
+        ("Health", _health(vm, now)),
         ("Source", source_text(vm.source)),
         ("Locked", vm.source.flake.nar_hash),
         ("Store", vm.store_path),
@@ -269,12 +292,36 @@ def as_json(vm: "pb.Vm") -> Mapping[str, Any]:
         "priority": vm.policy.priority,
         "strategy": vm.policy.strategy or None,
         **{name.replace("-", "_"): list(items) for name, items in rules(vm.policy).items()},
+        "check": _check_json(vm.policy),
+        "health": _health_json(vm),
         "decision": vm.decision or None,
         "move": _move_json(vm),
         "declared": _declaration_json(vm),
         "remark": vm.remark or None,
         "created_at": rfc3339(vm.created_ms),
     }
+
+
+def _check_json(policy: "pb.Policy") -> Mapping[str, Any] | None:
+    check = policy.check
+    if not check.kind:
+        return None
+    return {
+        "kind": check.kind,
+        "target": check.target,
+        "interval_ms": check.interval_ms,
+        "timeout_ms": check.timeout_ms,
+        "failures": check.failures,
+        "start_period_ms": check.start_period_ms,
+        "on_failure": check.on_failure,
+    }
+
+
+def _health_json(vm: "pb.Vm") -> Mapping[str, Any] | None:
+    if not vm.HasField("health"):
+        return None
+    health = vm.health
+    return {"state": health.state, "text": health.text, "since": rfc3339(health.since_ms)}
 
 
 def _move_json(vm: "pb.Vm") -> Mapping[str, Any] | None:
