@@ -25,7 +25,7 @@ def test_a_guest_that_fails_its_check_is_restarted(
     )
 
     def health() -> str:
-        return (cluster.vm("web")["health"] or {}).get("state", "")
+        return str((cluster.vm("web")["health"] or {}).get("state"))
 
     wait_until(lambda: health() == "ok", "it passes")
     before = cluster.vm("web")
