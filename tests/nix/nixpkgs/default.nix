@@ -115,6 +115,7 @@ let
         "prometheus-client"
         "pysyncobj"
         "systemd-python"
+        "textual"
         "tomli"
       ]
       (
