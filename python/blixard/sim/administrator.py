@@ -36,8 +36,12 @@ class Administrator:
         self._world = world
         self._asked: set[int] = set()
         self._kept: frozenset[int] = frozenset()
-        self._relocates = True
+        self._relocates = False
         world.later(LOOK_US, self._look)
+
+    def relocate(self) -> None:
+        """From now on, now and then, move VMs and drain nodes."""
+        self._relocates = True
 
     def keep(self, nodes: Iterable[int]) -> None:
         """From now on remove none of these, also where it was asked before, and drain none."""
