@@ -16,6 +16,7 @@ HOST_PACKAGES := e2fsprogs iproute2 mmdebstrap mount nftables systemd-container 
 PYTHON := .venv/bin/python
 GUEST := /opt/blixard/guest
 ETCD := /opt/blixard/etcd
+PROMTOOL := /opt/blixard/promtool
 LOCKS := python/requirements-build.lock python/requirements-dev.lock
 
 # apt-get is not even asked when nothing is missing.
@@ -74,7 +75,7 @@ demo: venv guest ## three nodes on this machine, and a microVM that survives
 # These only compute, so they share the cores; the others measure times, or fill the machine.
 COMPUTING := tests/core tests/nix tests/sim
 
-test: lint guest host-packages ## every check and test, systemd hosts included
+test: lint guest host-packages $(PROMTOOL) ## every check and test, systemd hosts included
 	@$(PYTHON) -m pytest --numprocesses auto $(COMPUTING)
 	$(PYTHON) -m pytest tests $(addprefix --ignore=,$(COMPUTING))
 
@@ -95,6 +96,12 @@ $(ETCD):
 	$(call unpack,etcd-server)
 	install -D unpacked/usr/bin/etcd $@
 
+# The alert rules are tried with it; no Prometheus is started.
+$(PROMTOOL):
+	@apt-get update -q
+	$(call unpack,prometheus)
+	install -D unpacked/usr/bin/promtool $@
+
 SEEDS ?= 1000
 soak: venv ## simulates SEEDS histories on all cores, going on where the last run ended
 	@.venv/bin/blixard sim --seed 0 --seeds $(SEEDS) --record soak.json
@@ -102,6 +109,9 @@ soak: venv ## simulates SEEDS histories on all cores, going on where the last ru
 ROUNDS ?= 60
 soak-hosts: venv guest host-packages ## strikes systemd hosts until there are ROUNDS rounds in all
 	@PYTHONPATH=tests $(PYTHON) -m hosts.campaign --rounds $(ROUNDS) --record soak-hosts.jsonl
+
+screenshot: venv ## makes docs/top.svg from a cluster on this machine that loses a host
+	@PYTHONPATH=tests $(PYTHON) -m cluster.screenshot docs/top.svg
 
 proto: venv ## generates python/blixard/v1 from proto
 	@$(PYTHON) -m grpc_tools.protoc -I proto --python_out=python --pyi_out=python \
@@ -119,4 +129,4 @@ clean: ## removes .venv and caches; installed packages stay
 	@rm -rf .venv python/*.egg-info
 	find . \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \) -prune -exec rm -rf {} +
 
-.PHONY: help venv packages host-packages guest demo test lint bench bench-etcd soak soak-hosts proto lock clean
+.PHONY: help venv packages host-packages guest demo test lint bench bench-etcd soak soak-hosts screenshot proto lock clean

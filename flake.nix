@@ -161,6 +161,7 @@
               grpcio-tools
               hypothesis
               mypy
+              pyte
               pytest
             ]);
           };

@@ -30,11 +30,13 @@ let
     grpcio-health-checking
     grpcio-reflection
     msgspec
+    prometheus-client
     protobuf
     pydbus
     pygobject3
     pysyncobj
     systemd-python
+    textual
     tomli
   ];
 in

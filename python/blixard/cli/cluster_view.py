@@ -43,10 +43,10 @@ _COLORS: Final = {
 
 def show_page(seen: "pb.GetClusterStatusResponse", options: Options) -> None:
     """A headline, the facts, and a table of the nodes."""
-    well = [node for node in seen.nodes if _is_well(node)]
+    well = [node for node in seen.nodes if is_well(node)]
     spare = len([node for node in seen.nodes if node.role and not node.silent]) - seen.quorum
     nodes = f"{len(well)} of {count(len(seen.nodes), 'node')} up, {seen.quorum} needed"
-    emit(f"cluster {seen.cluster_id}: {_health(seen)}; {nodes}; {_margin(spare)}")
+    emit(f"cluster {seen.cluster_id}: {health(seen)}; {nodes}; {_margin(spare)}")
     leader = f"node-{seen.leader_id}" if seen.leader_id else "none known"
     states = [f"{number} {state}" for state, number in sorted(seen.vms.items())]
     vms = f"{sum(seen.vms.values())}" + (f": {', '.join(states)}" if states else "")
@@ -81,7 +81,7 @@ def show_nodes(seen: "pb.GetClusterStatusResponse", options: Options) -> None:
     """`node list` in the form the user chose."""
     match options.output:
         case "json":
-            items = [_node_json(node) for node in seen.nodes]
+            items = [node_json(node) for node in seen.nodes]
             emit_json("node_list", {"items": items, "as_of": as_of_json(seen.as_of)})
         case "name":
             for node in seen.nodes:
@@ -94,16 +94,18 @@ def _show_table(seen: "pb.GetClusterStatusResponse", options: Options) -> None:
     emit_table(_COLUMNS, [_row(node) for node in seen.nodes], options, _COLORS)
 
 
-def _is_well(node: "pb.Node") -> bool:
+def is_well(node: "pb.Node") -> bool:
+    """Whether it is up, and the leader hears from it."""
     return node.state == "up" and not node.silent
 
 
-def _health(seen: "pb.GetClusterStatusResponse") -> str:
+def health(seen: "pb.GetClusterStatusResponse") -> str:
+    """healthy, degraded, no leader, or unknown for an answer without the leader's word."""
     if not seen.leader_id:
         return "no leader"
     if not seen.as_of.linearizable:
         return "unknown"
-    return "healthy" if all(_is_well(node) for node in seen.nodes) else "degraded"
+    return "healthy" if all(is_well(node) for node in seen.nodes) else "degraded"
 
 
 def _margin(spare: int) -> str:
@@ -126,21 +128,22 @@ def _row(node: "pb.Node") -> list[str]:
         f"{node.vcpus_reserved}/{node.vcpus}",
         f"{gib(node.memory_reserved_mib)}/{gib(node.memory_mib)} GiB",
         node.mode or "-",
-        _lease(node),
+        lease_left(node),
         node.address,
         node.version or "-",
-        _note(node),
+        note(node),
     ]
 
 
-def _lease(node: "pb.Node") -> str:
+def lease_left(node: "pb.Node") -> str:
     """For how long it may run VMs without another renewal, as far as can be told from elsewhere."""
     if not node.HasField("renewed_ms_ago"):
         return "-"
     return span(max(0, node.lease_ms - node.renewed_ms_ago))
 
 
-def _note(node: "pb.Node") -> str:
+def note(node: "pb.Node") -> str:
+    """What a person should know about it at a glance."""
     if not node.silent:
         return _drained(node)
     return "not heard" if node.heard_ms < 0 else f"not heard for {span(node.heard_ms)}"
@@ -167,52 +170,60 @@ def named(name: str, nodes: "Iterable[pb.Node]", verb: str) -> "pb.Node":
 
 def show_node(node: "pb.Node", held: "Sequence[pb.Vm]", options: Options) -> None:
     """`node status`: everything about one node, and a table of its VMs."""
-    emit(f"{node.name}: {node.state}{f', {_note(node)}' if _note(node) else ''}")
-    labels = ", ".join(f"{key}={node.labels[key]}" for key in sorted(node.labels))
-    for title, text in (
-        ("Role", node.role),
-        ("Address", node.address),
-        ("Mode", node.mode),
-        ("Lease", _lease(node)),
-        ("CPU", f"{node.vcpus_reserved} of {node.vcpus} vCPUs set aside"),
-        ("Memory", f"{gib(node.memory_reserved_mib)} of {gib(node.memory_mib)} GiB set aside"),
-        ("Disk", f"{gib(node.disk_reserved_mib)} of {gib(node.disk_mib)} GiB set aside"),
-        ("Labels", labels),
-        ("Version", node.version),
-    ):
-        if text:
-            emit(f"  {title:8} {text}")
+    for line in node_page(node):
+        emit(line)
     if held:
         emit("")
         show_table(held, options)
 
 
+def node_page(node: "pb.Node") -> list[str]:
+    """The lines of `node status` that are about the node itself."""
+    labels = ", ".join(f"{key}={node.labels[key]}" for key in sorted(node.labels))
+    facts = (
+        ("Role", node.role),
+        ("Address", node.address),
+        ("Mode", node.mode),
+        ("Lease", lease_left(node)),
+        ("CPU", f"{node.vcpus_reserved} of {node.vcpus} vCPUs set aside"),
+        ("Memory", f"{gib(node.memory_reserved_mib)} of {gib(node.memory_mib)} GiB set aside"),
+        ("Disk", f"{gib(node.disk_reserved_mib)} of {gib(node.disk_mib)} GiB set aside"),
+        ("Labels", labels),
+        ("Version", node.version),
+    )
+    head = f"{node.name}: {node.state}{f', {note(node)}' if note(node) else ''}"
+    return [head, *(f"  {title:8} {text}" for title, text in facts if text)]
+
+
 def show_node_json(node: "pb.Node", held: "Sequence[pb.Vm]", as_of: "pb.AsOf") -> None:
     """One object of the schema `blixard.v1/node`."""
     vms = [as_json(vm) for vm in held]
-    emit_json("node", {**_node_json(node), "held": vms, "as_of": as_of_json(as_of)})
+    emit_json("node", {**node_json(node), "held": vms, "as_of": as_of_json(as_of)})
 
 
 def show_json(seen: "pb.GetClusterStatusResponse") -> None:
     """One object of the schema `blixard.v1/cluster`."""
-    emit_json(
-        "cluster",
-        {
-            "cluster_id": seen.cluster_id,
-            "health": _health(seen),
-            "leader_id": seen.leader_id or None,
-            "term": seen.term,
-            "commit_index": seen.commit_index,
-            "quorum": seen.quorum,
-            "nodes": [_node_json(node) for node in seen.nodes],
-            "vms": [{"state": state, "count": seen.vms[state]} for state in sorted(seen.vms)],
-            "exposed": [{"node": one.node, "vms": list(one.vms)} for one in seen.exposed],
-            "as_of": as_of_json(seen.as_of),
-        },
-    )
+    emit_json("cluster", cluster_json(seen))
 
 
-def _node_json(node: "pb.Node") -> Mapping[str, Any]:
+def cluster_json(seen: "pb.GetClusterStatusResponse") -> Mapping[str, Any]:
+    """The cluster without its schema."""
+    return {
+        "cluster_id": seen.cluster_id,
+        "health": health(seen),
+        "leader_id": seen.leader_id or None,
+        "term": seen.term,
+        "commit_index": seen.commit_index,
+        "quorum": seen.quorum,
+        "nodes": [node_json(node) for node in seen.nodes],
+        "vms": [{"state": state, "count": seen.vms[state]} for state in sorted(seen.vms)],
+        "exposed": [{"node": one.node, "vms": list(one.vms)} for one in seen.exposed],
+        "as_of": as_of_json(seen.as_of),
+    }
+
+
+def node_json(node: "pb.Node") -> Mapping[str, Any]:
+    """A node without its schema; what is not known is null."""
     has_lease = node.HasField("renewed_ms_ago")
     return {
         "id": node.node_id,

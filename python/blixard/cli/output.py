@@ -36,6 +36,20 @@ def emit_json(kind: str, value: Mapping[str, Any]) -> None:
     emit(json.dumps(whole, ensure_ascii=as_ascii, indent=indent))
 
 
+def emit_json_line(kind: str, value: Mapping[str, Any]) -> None:
+    """One object of a stream: one line, at once, on a terminal as well."""
+    import json
+
+    whole = {"schema": f"blixard.v1/{kind}", **value}
+    emit_now(json.dumps(whole, ensure_ascii=not is_unicode(sys.stdout)))
+
+
+def emit_now(text: str) -> None:
+    """Print a line of something that goes on."""
+    emit(text)
+    sys.stdout.flush()
+
+
 def emit_table(
     columns: Sequence[Column],
     rows: Sequence[Sequence[str]],
@@ -53,7 +67,7 @@ def emit_table(
         for number, column in enumerate(columns)
     ]
     if limit is not None:
-        shown = _fitting(columns, widths, limit)
+        shown = fitting(columns, widths, limit)
     lines = [] if options.no_headers else [[column.title for column in columns]]
     for cells in [*lines, *rows]:
         line = GAP.join(_cell(columns[n], cells[n], widths[n], colors, options) for n in shown)
@@ -68,7 +82,7 @@ def _cell(
     return padded.replace(fitted, styled(fitted, colors.get(text, ""), sys.stdout, options), 1)
 
 
-def _fitting(columns: Sequence[Column], widths: list[int], limit: int) -> list[int]:
+def fitting(columns: Sequence[Column], widths: list[int], limit: int) -> list[int]:
     """The columns that fit; a cuttable one shrinks before another is left out."""
     shown = list(range(len(columns)))
     for number, column in enumerate(columns):

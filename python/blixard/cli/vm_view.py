@@ -27,6 +27,7 @@ _COLUMNS: Final = (
     Column("NAME"),
     Column("STATE"),
     Column("NODE"),
+    Column("HEALTH", priority=3),
     Column("CPU", priority=2, right=True),
     Column("MEMORY", priority=3, right=True),
     Column("SINCE", priority=4, right=True),
@@ -90,15 +91,16 @@ def summary(vms: Sequence["pb.Vm"], as_of: "pb.AsOf") -> str:
 
 def _row(vm: "pb.Vm", now: int, *, wide: bool) -> list[str]:
     since = age(vm.since_ms, now)
-    row = [vm.name, vm.state, vm.node or "-", str(vm.vcpus), memory(vm.memory_mib), since]
+    health = vm.health.state or "-"
+    row = [vm.name, vm.state, vm.node or "-", health, str(vm.vcpus), memory(vm.memory_mib), since]
     if wide:
         failover, standby = vm.policy.failover or "-", _standby(vm) or "-"
         row += [vm.wanted, str(vm.epoch or "-"), failover, standby, str(vm.restarts)]
         row.append(source_text(vm.source))
-    return [*row, _note(vm)]
+    return [*row, note(vm)]
 
 
-def _note(vm: "pb.Vm") -> str:
+def note(vm: "pb.Vm") -> str:
     """What a person should know about it at a glance."""
     if vm.remark:
         return first_line(vm.remark)
@@ -146,6 +148,25 @@ def _disk(vm: "pb.Vm") -> str:
     return f", {memory(vm.disk_mib)} of disk" if vm.disk_mib else ""
 
 
+def check_text(policy: "pb.Policy") -> str:
+    """How a guest is checked, in one line."""
+    check = policy.check
+    if not check.kind:
+        return ""
+    what = check.target if check.kind == "http" else f"{check.kind}:{check.target}"
+    return harmless(
+        f"{what} every {span(check.interval_ms)}, failing after {check.failures} in a row: "
+        f"{check.on_failure}"
+    )
+
+
+def _health(vm: "pb.Vm", now: int) -> str:
+    if not vm.HasField("health"):
+        return ""
+    since = span(now - vm.health.since_ms)
+    return f"{vm.health.state} for {since}: {first_line(vm.health.text)}"
+
+
 def _move(vm: "pb.Vm") -> str:
     if not vm.HasField("move"):
         return ""
@@ -186,9 +207,13 @@ def first_line(text: str) -> str:
 
 def show_page(vm: "pb.Vm", as_of: "pb.AsOf") -> None:
     """`vm status`: everything about one VM."""
-    now = now_ms()
+    for line in page(vm, as_of, now_ms()):
+        emit(line)
+
+
+def page(vm: "pb.Vm", as_of: "pb.AsOf", now: int) -> list[str]:
+    """The lines of `vm status`; `now` in milliseconds since 1970."""
     where = f" on {vm.node}" if vm.node else ""
-    emit(f"{vm.name}: {vm.state}{where}")
     since = f"{clock_time(vm.since_ms, now)} ({span(now - vm.since_ms)})"
     reason, *log = harmless(vm.reason.text).split("\n")
     mode = f", mode {vm.mode}" if vm.mode else ""
@@ -203,6 +228,8 @@ def show_page(vm: "pb.Vm", as_of: "pb.AsOf") -> None:
         ("Move", _move(vm)),
         ("Size", f"{count(vm.vcpus, 'vCPU')}, {memory(vm.memory_mib)}{_disk(vm)}"),
         ("Rules", rules_text(vm.policy)),
+        ("Check", check_text(vm.policy)),
+        ("Health", _health(vm, now)),
         ("Source", source_text(vm.source)),
         ("Locked", vm.source.flake.nar_hash),
         ("Store", vm.store_path),
@@ -214,9 +241,8 @@ def show_page(vm: "pb.Vm", as_of: "pb.AsOf") -> None:
         ("Created", clock_time(vm.created_ms, now)),
         ("As of", f"index {as_of.index}, {as_of.node}{'' if as_of.linearizable else ', stale'}"),
     ]
-    for title, text in facts:
-        if text:
-            emit(f"  {title:8}  {text}")
+    told = [f"  {title:8}  {text}" for title, text in facts if text]
+    return [f"{vm.name}: {vm.state}{where}", *told]
 
 
 def source_text(source: "pb.Source") -> str:
@@ -266,12 +292,36 @@ def as_json(vm: "pb.Vm") -> Mapping[str, Any]:
         "priority": vm.policy.priority,
         "strategy": vm.policy.strategy or None,
         **{name.replace("-", "_"): list(items) for name, items in rules(vm.policy).items()},
+        "check": _check_json(vm.policy),
+        "health": _health_json(vm),
         "decision": vm.decision or None,
         "move": _move_json(vm),
         "declared": _declaration_json(vm),
         "remark": vm.remark or None,
         "created_at": rfc3339(vm.created_ms),
     }
+
+
+def _check_json(policy: "pb.Policy") -> Mapping[str, Any] | None:
+    check = policy.check
+    if not check.kind:
+        return None
+    return {
+        "kind": check.kind,
+        "target": check.target,
+        "interval_ms": check.interval_ms,
+        "timeout_ms": check.timeout_ms,
+        "failures": check.failures,
+        "start_period_ms": check.start_period_ms,
+        "on_failure": check.on_failure,
+    }
+
+
+def _health_json(vm: "pb.Vm") -> Mapping[str, Any] | None:
+    if not vm.HasField("health"):
+        return None
+    health = vm.health
+    return {"state": health.state, "text": health.text, "since": rfc3339(health.since_ms)}
 
 
 def _move_json(vm: "pb.Vm") -> Mapping[str, Any] | None:

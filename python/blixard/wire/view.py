@@ -61,8 +61,16 @@ def vm(cluster: Cluster, status: LogStatus, vm: Vm) -> pb.Vm:
         declared=_declaration(vm),
         disk_mib=vm.spec.disk_mib,
         move=move(vm),
+        health=_health(vm),
         decision=vm.decision,
     )
+
+
+def _health(vm: Vm) -> pb.GuestHealth | None:
+    if vm.health is None:
+        return None
+    health = vm.health
+    return pb.GuestHealth(state=health.state.value, text=health.text, since_ms=health.since_ms)
 
 
 def move(vm: Vm) -> pb.Move | None:

@@ -1,0 +1,31 @@
+"""Whether a guest serves, from what its check has said so far."""
+
+from dataclasses import dataclass, replace
+
+from blixard.model import HealthState
+from blixard.policy import GuestCheck
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What the check of a guest has said since the guest was started."""
+
+    has_passed: bool = False
+    failures: int = 0
+    """How many that count, in a row."""
+    text: str = "not checked yet"
+    """What the last one said."""
+
+    def after(self, check: GuestCheck, active_ms: int, passed: bool, text: str) -> "Tally":
+        """The tally after one more, `active_ms` after the start of the guest. Until the guest has
+        passed once, a failure counts only after the start period."""
+        if passed:
+            return Tally(has_passed=True, text=text)
+        counts = self.has_passed or active_ms >= check.start_period_ms
+        return replace(self, failures=self.failures + counts, text=text)
+
+    def state(self, check: GuestCheck) -> HealthState:
+        """A guest that has passed is well until as many failures in a row as its check says."""
+        if self.failures >= check.failures:
+            return HealthState.FAILING
+        return HealthState.OK if self.has_passed else HealthState.STARTING
