@@ -13,7 +13,7 @@ from hosts.configuration import configuration
 from hosts.conftest import NAMES, OpenLab
 from hosts.machine import Machine
 
-PATIENCE = 90
+PATIENCE = 45
 FOLDER = "/srv/console"
 
 
@@ -35,7 +35,9 @@ def nodes(new_lab: OpenLab, tmp_path_factory: pytest.TempPathFactory) -> list[Ma
     nodes[0].wait_until_succeeds(
         '[ $(blixard node list -o json | grep -o \'"state": *"up"\' | wc -l) = 3 ]', PATIENCE
     )
-    nodes[0].succeed(f"blixard vm create web --config {FOLDER}/echoing#guest --wait 2>&1")
+    nodes[0].succeed(
+        f"blixard vm create web --config {FOLDER}/echoing#guest --on-quorum-loss keep --wait 2>&1"
+    )
     return nodes
 
 
@@ -50,7 +52,9 @@ def type_in(machine: Machine, text: str) -> None:
 
 
 def shows(machine: Machine, file: str, text: str) -> None:
-    machine.wait_until_succeeds(f"grep -F '{text}' {FOLDER}/{file}", PATIENCE)
+    """Wait for a text in a file; if it does not come, the end of the file is printed."""
+    look = f"grep -F '{text}' {FOLDER}/{file} || {{ tail -n 5 {FOLDER}/{file} | cat -v; false; }}"
+    machine.wait_until_succeeds(look, PATIENCE)
 
 
 def test_it_outlives_the_daemon_and_what_shares_its_console(nodes: list[Machine]) -> None:
