@@ -272,6 +272,10 @@ class Agent:
         me = node.Me(known.node_id, known.incarnation, self._fresh_index)
         self._checks.keep(dict(node.to_check(cluster, me, units)))
         builds, tallies = self._builder.seen(), self._checks.seen()
+        for name, (epoch, tally) in tallies.items():
+            past = self._past.get(name)
+            if past is not None and past.epoch == epoch:
+                self._past[name] = replace(past, well_ms=tally.well_ms)
         for action in node.actions(cluster, me, units, builds, self._past, tallies):
             self._act(action, applied_index)
 

@@ -288,6 +288,8 @@ class Checked:
     """Of its placement: another one is another guest."""
     check: GuestCheck
     active_ms: int
+    has_passed: bool = False
+    """The cluster knows already that it serves: another daemon has found that out."""
 
 
 class Checks(Protocol):

@@ -71,7 +71,9 @@ def running(check: GuestCheck | None = CHECK, health: HealthState | None = None)
 
 
 ACTIVE = SeenUnit(20, 30, UnitState.ACTIVE, active_ms=9_000)
-BAD, GOOD = Tally(True, 3, "refused"), Tally(True, 0, "it takes connections")
+BAD = Tally(True, True, 3, "refused")
+GOOD = Tally(True, True, 0, "it takes connections")
+SLOW = Tally(True, False, 0, "refused")
 
 
 def told(state: HealthState, text: str) -> ReportHealth:
@@ -82,8 +84,10 @@ def told(state: HealthState, text: str) -> ReportHealth:
     ("vm", "unit", "found", "actions"),
     [
         (running(), ACTIVE, None, []),
-        (running(), ACTIVE, (30, Tally()), [told(STARTING, "not checked yet")]),
-        (running(health=STARTING), ACTIVE, (30, Tally()), []),
+        (running(), ACTIVE, (30, Tally()), []),
+        (running(), ACTIVE, (30, SLOW), [told(STARTING, "refused")]),
+        (running(health=OK), ACTIVE, (30, Tally(has_passed=True)), []),
+        (running(health=STARTING), ACTIVE, (30, SLOW), []),
         (running(health=STARTING), ACTIVE, (30, GOOD), [told(OK, "it takes connections")]),
         (running(health=OK), ACTIVE, (30, BAD), [told(FAILING, "refused")]),
         (running(health=FAILING), ACTIVE, (30, BAD), []),
@@ -109,14 +113,19 @@ def test_a_guest_that_was_ended_for_failing_says_so() -> None:
         (running(CHECK, FAILING), "guest-exited"),
         (running(RESTARTS, OK), "guest-exited"),
     ):
-        (action,) = node.actions(cluster_of(vm), ME, {"web": exited}, {}, {})
+        past = {"web": node.Past(30, ran_ms=90_000, well_ms=5_000)}
+        (action,) = node.actions(cluster_of(vm), ME, {"web": exited}, {}, past)
         assert isinstance(action, ReportVm)
         assert (action.state, action.reason.code) == (State.FAILED, code)
+        served_ms = 5_000 if code == "guest-unhealthy" else 90_000
+        assert action.ran_ms == served_ms, "what it served counts, not what it took to notice"
 
 
 def test_just_the_guests_that_run_here_are_checked() -> None:
     asked = dict(node.to_check(cluster_of(running()), ME, {"web": ACTIVE}))
     assert asked == {"web": Checked(30, CHECK, 9_000)}
+    asked = dict(node.to_check(cluster_of(running(health=OK)), ME, {"web": ACTIVE}))
+    assert asked["web"].has_passed, "whoever found that out"
     for vm, unit in (
         (running(None), ACTIVE),
         (replace(running(), state=State.STARTING), ACTIVE),

@@ -22,12 +22,15 @@ class FileConsoles:
 
     def __init__(self) -> None:
         self.written: list[str] = []
+        self.trouble: OSError | None = None
 
     async def lines(
         self, name: str, limit: int, epoch: int | None, follows: Callable[[], bool]
     ) -> AsyncGenerator[list[OutputLine], None]:
         told = 0
         while follows():
+            if self.trouble is not None:
+                raise self.trouble
             yield [OutputLine(0, text) for text in self.written[told:]]
             told = len(self.written)
             await asyncio.sleep(POLL_S)
@@ -143,6 +146,39 @@ async def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) 
             await asyncio.sleep(POLL_S)
 
 
+async def test_a_command_may_say_much_and_leave_something_behind(tmp_path: Path) -> None:
+    bench = Bench()
+    bench.check(
+        CheckKind.COMMAND, "/bin/sh -c 'head -c 400000 /dev/zero | tr \\\\0 x; echo; exit 1'"
+    )
+    assert (await bench.fails()).startswith("exited with status 1: xxx")
+    left = tmp_path / "left"
+    bench.check(CheckKind.COMMAND, f"/bin/sh -c 'sleep 2 & echo $! >>{left}; echo ok'", epoch=8)
+    assert await bench.passes() == "ok"
+    bench.check(CheckKind.COMMAND, "/bin/sh -c 'while :; do echo on and on; done'", epoch=9)
+    assert await bench.fails() == "no answer within 500 ms"
+    async with asyncio.timeout(5):
+        await bench.checks.close()
+
+
+async def test_what_another_daemon_has_found_out_is_known() -> None:
+    bench = Bench()
+    check = GuestCheck(CheckKind.CONSOLE, "ready", 20, 500, failures=2, start_period_ms=0)
+    bench.checks.keep({"web": Checked(7, check, 5_000, has_passed=True)})
+    epoch, tally = bench.checks.seen()["web"]
+    assert (epoch, tally.has_passed, tally.is_known) == (7, True, False), "nothing new to tell"
+    await bench.checks.close()
+
+
+async def test_a_console_that_cannot_be_read_is_a_failure() -> None:
+    bench = Bench()
+
+    bench.consoles.trouble = OSError("no journal")
+    bench.check(CheckKind.CONSOLE, "ready")
+    assert await bench.fails() == "its console cannot be read: no journal"
+    await bench.checks.close()
+
+
 def is_alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -168,6 +204,7 @@ async def test_only_what_is_kept_is_checked() -> None:
         bench.check(CheckKind.TCP, address, epoch=8)
         assert bench.checks.seen() == {"web": (8, Tally())}, "another placement begins anew"
         await bench.passes()
+        await bench.checks.close()
         known = bench.checks.seen()
         check = replace(GuestCheck(CheckKind.TCP, address, 20, 500, 2, 0))
         bench.checks.keep({"web": Checked(8, check, 9_999)})

@@ -16,6 +16,8 @@ STATE_COLORS: Final = {
     "running": "green",
     "stopped": "dim",
     "failed": "red",
+    "failing": "red",
+    "ok": "green",
     "unreachable": "red",
     "pending": "yellow",
     "building": "yellow",
@@ -27,12 +29,12 @@ _COLUMNS: Final = (
     Column("NAME"),
     Column("STATE"),
     Column("NODE"),
-    Column("HEALTH", priority=3),
     Column("CPU", priority=2, right=True),
     Column("MEMORY", priority=3, right=True),
     Column("SINCE", priority=4, right=True),
     Column("NOTE", priority=1, cuttable=True),
 )
+_HEALTH: Final = Column("HEALTH", priority=3)
 _WIDE_COLUMNS: Final = (
     *_COLUMNS[:-1],
     Column("WANTED", priority=2),
@@ -69,7 +71,14 @@ def show_table(vms: Sequence["pb.Vm"], options: Options) -> None:
     """A line for each VM."""
     wide = options.output == "wide"
     rows = [_row(vm, now_ms(), wide=wide) for vm in vms]
-    emit_table(_WIDE_COLUMNS if wide else _COLUMNS, rows, options, STATE_COLORS)
+    columns = _WIDE_COLUMNS if wide else _COLUMNS
+    if any(vm.HasField("health") for vm in vms):
+        # Where no guest is checked, the column would say nothing.
+        columns = (*columns[:3], _HEALTH, *columns[3:])
+        rows = [
+            [*row[:3], vm.health.state or "-", *row[3:]] for vm, row in zip(vms, rows, strict=True)
+        ]
+    emit_table(columns, rows, options, STATE_COLORS)
 
 
 def show_status_json(seen: Sequence["pb.GetVmStatusResponse"], *, several: bool) -> None:
@@ -91,8 +100,7 @@ def summary(vms: Sequence["pb.Vm"], as_of: "pb.AsOf") -> str:
 
 def _row(vm: "pb.Vm", now: int, *, wide: bool) -> list[str]:
     since = age(vm.since_ms, now)
-    health = vm.health.state or "-"
-    row = [vm.name, vm.state, vm.node or "-", health, str(vm.vcpus), memory(vm.memory_mib), since]
+    row = [vm.name, vm.state, vm.node or "-", str(vm.vcpus), memory(vm.memory_mib), since]
     if wide:
         failover, standby = vm.policy.failover or "-", _standby(vm) or "-"
         row += [vm.wanted, str(vm.epoch or "-"), failover, standby, str(vm.restarts)]

@@ -96,6 +96,8 @@ class Past:
     epoch: int
     ran_ms: int = 0
     """For how long it was active."""
+    well_ms: int = 0
+    """For how long its check has passed."""
     is_fenced: bool = False
     """It was there when the lease of its host ended."""
 
@@ -267,10 +269,13 @@ def _watched(node: Node, me: Me, vm: Vm, unit: SeenUnit, past: Past) -> Iterator
         yield _report(me, vm, State.FAILED, reason)
     elif unit.state is UnitState.EXITED:
         reason = Reason("guest-exited", unit.detail)
+        ran_ms = past.ran_ms
         if vm.health is not None and _restarts(vm, vm.health.state):
             reason = Reason("guest-unhealthy", f"its check failed: {vm.health.text}")
+            # What counts is how long it served, not how long it took to find out that it does not.
+            ran_ms = past.well_ms
         failed = _report(me, vm, State.FAILED, reason)
-        yield replace(failed, ran_ms=past.ran_ms)
+        yield replace(failed, ran_ms=ran_ms)
     elif settled and vm.state is not State.RUNNING:
         yield _report(me, vm, State.RUNNING, Reason("active", f"runs on node-{me.node_id}"))
 
@@ -285,7 +290,8 @@ def to_check(
         if vm is None or check is None or not _holds(me, vm) or vm.release is not None:
             continue
         if vm.state is State.RUNNING and _is_its_unit(vm, unit):
-            yield name, Checked(unit.epoch, check, unit.active_ms)
+            has_passed = vm.health is not None and vm.health.state is HealthState.OK
+            yield name, Checked(unit.epoch, check, unit.active_ms, has_passed)
 
 
 def _checked(
@@ -297,7 +303,7 @@ def _checked(
     if holder is None or check is None or found is None or vm.state is not State.RUNNING:
         return
     epoch, tally = found
-    if unit is None or epoch != holder.epoch or not _is_its_unit(vm, unit):
+    if not tally.is_known or unit is None or epoch != holder.epoch or not _is_its_unit(vm, unit):
         return
     state = tally.state(check)
     if vm.health is None or vm.health.state is not state:

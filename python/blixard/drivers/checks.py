@@ -1,24 +1,24 @@
-"""Asks guests whether they serve: over TCP or HTTP, by a program of the host, by their console."""
+"""Asks guests, again and again, whether they serve."""
 
 import asyncio
 import contextlib
 import os
-import re
-import shlex
-import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
+from blixard.drivers.probes import LONGEST_TEXT, PROBES
+from blixard.drivers.tasks import Tasks
+from blixard.errors import BlixardError
 from blixard.health import Tally
 from blixard.policy import CheckKind
 from blixard.ports import Checked, Consoles
 
-_TOLD: Final = 200
-"""How much of what a program says is told, in characters."""
-_GOOD: Final = range(200, 400)
+AT_ONCE: Final = 32
+"""How many guests of a host are asked at the same time."""
+EAGER_MS: Final = 1_000
+"""The longest pause until a guest has passed once: somebody may wait for it."""
 
 
 @dataclass(eq=False)
@@ -28,12 +28,17 @@ class _Guest:
     checked: Checked
     began_s: float
     """When it became active, on the monotonic clock."""
-    tally: Tally = field(default_factory=Tally)
+    tally: Tally
     task: asyncio.Task[None] | None = None
 
     @property
     def active_ms(self) -> int:
         return round((time.monotonic() - self.began_s) * 1_000)
+
+    @property
+    def pause_s(self) -> float:
+        interval_ms = self.checked.check.interval_ms
+        return (interval_ms if self.tally.has_passed else min(interval_ms, EAGER_MS)) / 1_000
 
 
 class GuestChecks:
@@ -42,76 +47,81 @@ class GuestChecks:
     def __init__(self, consoles: Consoles, wake: Callable[[], None]) -> None:
         self._consoles = consoles
         self._wake = wake
+        self._tasks = Tasks()
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._guests: dict[str, _Guest] = {}
-        self._ending: set[asyncio.Task[None]] = set()
 
     def keep(self, wanted: Mapping[str, Checked]) -> None:
         for name in [*self._guests]:
             known, now = self._guests[name].checked, wanted.get(name)
             if now is None or (now.epoch, now.check) != (known.epoch, known.check):
-                self._end(self._guests.pop(name))
+                gone = self._guests.pop(name)
+                if gone.task is not None:
+                    gone.task.cancel()
         for name, checked in wanted.items():
             if name not in self._guests:
-                began_s = time.monotonic() - checked.active_ms / 1_000
-                guest = self._guests[name] = _Guest(checked, began_s)
-                guest.task = asyncio.create_task(self._check(name, guest))
+                self._begin(name, checked)
+
+    def _begin(self, name: str, checked: Checked) -> None:
+        began_s = time.monotonic() - checked.active_ms / 1_000
+        tally = Tally(has_passed=checked.has_passed)
+        guest = self._guests[name] = _Guest(checked, began_s, tally)
+        if checked.check.kind is not CheckKind.CONSOLE:
+            guest.task = self._tasks.begin(name, lambda: self._ask(guest))
+        elif not checked.has_passed:
+            # What a guest has said once, it has said; its console may have begun anew since.
+            guest.task = self._tasks.begin(name, lambda: self._listen(name, guest))
 
     def seen(self) -> Mapping[str, tuple[int, Tally]]:
         return {name: (one.checked.epoch, one.tally) for name, one in self._guests.items()}
 
     async def close(self) -> None:
         """Ask no more."""
-        self.keep({})
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        await self._tasks.close()
 
-    def _end(self, guest: _Guest) -> None:
-        if guest.task is not None:
-            guest.task.cancel()
-            self._ending.add(guest.task)
-            guest.task.add_done_callback(self._ending.discard)
-
-    async def _check(self, name: str, guest: _Guest) -> None:
+    async def _ask(self, guest: _Guest) -> None:
         check = guest.checked.check
-        if check.kind is CheckKind.CONSOLE:
-            await self._watch_console(name, guest)
-            return
-        probe = _PROBES[check.kind]
         while True:
-            passed, text = await _within(probe(check.target), check.timeout_ms)
+            async with self._slots:
+                passed, text = await _within(PROBES[check.kind](check.target), check.timeout_ms)
             self._note(guest, passed, text)
-            await asyncio.sleep(check.interval_ms / 1_000)
+            await asyncio.sleep(guest.pause_s)
 
-    async def _watch_console(self, name: str, guest: _Guest) -> None:
+    async def _listen(self, name: str, guest: _Guest) -> None:
         """A guest passes once a line has the text, and from then on. As long as none has, that is
         a failure every so often."""
-        check = guest.checked.check
-        reading = asyncio.create_task(self._until_said(name, guest))
-        try:
-            while not reading.done():
-                await asyncio.wait([reading], timeout=check.interval_ms / 1_000)
-                if not reading.done():
-                    self._note(guest, False, f'no line has "{check.target}" yet')
-            self._note(guest, True, reading.result())
-        finally:
-            reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reading
-
-    async def _until_said(self, name: str, guest: _Guest) -> str:
         wanted = guest.checked.check.target
-        while True:
-            lines = self._consoles.lines(name, 0, guest.checked.epoch, lambda: True)
-            async with contextlib.aclosing(lines):
-                async for some in lines:
-                    for line in some:
-                        if wanted in line.text:
-                            return line.text[:_TOLD]
+        while not guest.tally.has_passed:
+            reading = asyncio.ensure_future(self._said(name, guest.checked.epoch, wanted))
+            try:
+                while not reading.done():
+                    await asyncio.wait([reading], timeout=guest.pause_s)
+                    if not reading.done():
+                        self._note(guest, False, f'no line has "{wanted}" yet')
+                said = reading.result()
+                self._note(guest, bool(said), said or "its console has ended")
+            except (BlixardError, OSError) as trouble:
+                self._note(guest, False, f"its console cannot be read: {trouble}"[:LONGEST_TEXT])
+            finally:
+                reading.cancel()
+                with contextlib.suppress(asyncio.CancelledError, BlixardError, OSError):
+                    await reading
+            await asyncio.sleep(guest.pause_s)
+
+    async def _said(self, name: str, epoch: int, wanted: str) -> str:
+        """The first line of a placement that has a text; empty if its console ends before."""
+        lines = self._consoles.lines(name, 0, epoch, lambda: True)
+        async with contextlib.aclosing(lines):
+            async for some in lines:
+                for line in some:
+                    if wanted in line.text:
+                        return line.text[:LONGEST_TEXT]
+        return ""
 
     def _note(self, guest: _Guest, passed: bool, text: str) -> None:
-        check = guest.checked.check
-        before = guest.tally.state(check)
-        guest.tally = guest.tally.after(check, guest.active_ms, passed, text)
-        if guest.tally.state(check) is not before:
+        check, before = guest.checked.check, guest.tally
+        guest.tally = before.after(check, guest.active_ms, passed, text)
+        if not before.is_known or guest.tally.state(check) is not before.state(check):
             self._wake()
 
 
@@ -124,69 +134,6 @@ async def _within(probe: Awaitable[str], timeout_ms: int) -> tuple[bool, str]:
         return False, f"no answer within {timeout_ms} ms"
     except OSError as failed:
         number = failed.errno or 0
-        return False, os.strerror(number) if number > 0 else str(failed)[:_TOLD]
+        return False, os.strerror(number) if number > 0 else str(failed)[:LONGEST_TEXT]
     except ValueError as failed:
-        return False, str(failed)[:_TOLD]
-
-
-async def _tcp(target: str) -> str:
-    host, _, port = target.rpartition(":")
-    _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    writer.close()
-    return f"{target} takes connections"
-
-
-async def _http(target: str) -> str:
-    """One request of HTTP/1.1 (RFC 9112), of whose answer the first line counts. A redirection is
-    an answer, and is not followed."""
-    url = urlsplit(target)
-    is_tls = url.scheme == "https"
-    port = url.port or (443 if is_tls else 80)
-    reader, writer = await asyncio.open_connection(url.hostname, port, ssl=is_tls or None)
-    try:
-        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        writer.write(
-            f"GET {path} HTTP/1.1\r\nHost: {url.netloc}\r\nUser-Agent: blixard\r\n"
-            "Connection: close\r\n\r\n".encode()
-        )
-        await writer.drain()
-        status = re.fullmatch(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r?\n", await reader.readline())
-    finally:
-        writer.close()
-    if status is None:
-        raise ValueError(f"{target} does not speak HTTP")
-    if int(status[1]) not in _GOOD:
-        raise ValueError(f"{target} answers with status {int(status[1])}")
-    return f"{target} answers with status {int(status[1])}"
-
-
-async def _command(target: str) -> str:
-    """A program of the host, as the daemon's user. When its time is over it is killed, and with it
-    what it has started."""
-    process = await asyncio.create_subprocess_exec(
-        *shlex.split(target),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        assert process.stdout is not None
-        said = await process.stdout.read(4_096)
-        await process.wait()
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-    words = said.decode(errors="replace").strip().partition("\n")[0][:_TOLD]
-    if process.returncode != 0:
-        raise ValueError(f"exited with status {process.returncode}: {words}".rstrip(": "))
-    return words or "exited with status 0"
-
-
-_PROBES: Final[Mapping[CheckKind, Callable[[str], Awaitable[str]]]] = {
-    CheckKind.TCP: _tcp,
-    CheckKind.HTTP: _http,
-    CheckKind.COMMAND: _command,
-}
+        return False, str(failed)[:LONGEST_TEXT]
