@@ -66,7 +66,7 @@ def test_it_outlives_the_daemon_and_what_shares_its_console(nodes: list[Machine]
     socket = "/run/blixard-console/web/console.sock"
     assert host.succeed(f"stat -c '%U:%G %a' {socket}").strip() == "microvm:kvm 660"
     host.succeed("systemctl stop blixard")
-    heard = host.succeed(f"(echo alone; sleep 2) | nc -U {socket} & sleep 1; wait; true")
+    heard = host.succeed(f"(echo alone; sleep 1) | nc -N -U {socket}")
     assert "heard alone" in heard
     host.succeed("systemctl start blixard")
     host.wait_until_succeeds("blixard vm list", PATIENCE)
