@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from blixard.wire.client import CallFailed
 
 PAUSE_S: Final = 0.1
+LOST_S: Final = 1.0
 
 
 class Consoles:
@@ -42,6 +43,7 @@ class Consoles:
         asked.CopyFrom(request)
         if asked.follow:
             self.learn_members()
+        has_begun = False
         while True:
             address = self._answering()
             call = self._channel(address).unary_stream(
@@ -49,17 +51,22 @@ class Consoles:
                 request_serializer=pb.ReadLogRequest.SerializeToString,
                 response_deserializer=READ_LOG.answer.FromString,
             )(asked)
-            begun = False
             try:
                 for chunk in call:
-                    begun = True
+                    has_begun = True
                     yield chunk
                 return
             except grpc.RpcError as error:
-                if not begun or not asked.follow or refusal_in(error) is not None:
+                refused = refusal_in(error)
+                is_gone = refused is None or refused.rejected.code is Code.NO_ROUTE
+                if not (has_begun and asked.follow and is_gone):
                     raise _failed(error, address) from error
-                self._notice(f"{address} is lost; another node is asked, lines may be missing")
-                asked.lines = 0
+                if refused is None:
+                    self._notice(f"{address} is lost; another node is asked, lines may be missing")
+                    asked.lines = 0
+                else:
+                    # The host of the VM is lost with it, which is yet to be noticed.
+                    time.sleep(LOST_S)
             finally:
                 call.cancel()
 

@@ -74,6 +74,7 @@ class ConsoleCalls:
             await context.write(pb.LogChunk(node=self._name, note=text))
 
         place: Place | None = self._place(name)
+        silent: Place | None = None
         is_first = True
         asked = pb.ReadLogRequest()
         asked.CopyFrom(request)
@@ -83,14 +84,18 @@ class ConsoleCalls:
             try:
                 async with aclosing(self._read(place, asked)) as chunks:
                     async for chunk in chunks:
+                        is_first, silent = False, None
                         await context.write(chunk)
-            except Refused:
-                # It is not there just now: that it has left, or is back, is seen in a moment.
+            except Refused as refused:
                 if is_first or not request.follow:
                     raise
+                # That it has left, or is back, is seen in a moment.
+                if silent != place:
+                    silent = place
+                    await note(f"{refused.rejected.message}; waiting for it")
             if not request.follow:
                 return
-            is_first, asked.lines = False, 0
+            asked.lines = 0
             following = await self._next(name, place, note)
             asked.from_start = following != place
             place = following
@@ -121,6 +126,8 @@ class ConsoleCalls:
             await self._node.until(
                 lambda: self._lines.epoch_here(asked.name) >= asked.epoch, CATCH_UP_S
             )
+        # A VM may be silent for long: whoever follows it is told that this host answers.
+        yield pb.LogChunk(node=self._name)
         source = self._builds if asked.build else self._consoles
         epoch = asked.epoch if asked.from_start else None
         batches = source.lines(asked.name, asked.lines, epoch, lambda: asked.follow and is_held())
@@ -159,6 +166,7 @@ class ConsoleCalls:
             await context.write(pb.ConsoleOutput(node=self._name, note=text))
 
         place: Place | None = self._running(opened.name)
+        silent: Place | None = None
         is_first = True
         asked = pb.ConsoleOpen(name=opened.name, by=opened.by, local=True)
         while place is not None:
@@ -171,13 +179,16 @@ class ConsoleCalls:
                     else self._lines.there(self._address(place), asked)
                 )
                 async with at as line:
+                    is_first, silent = False, None
                     await note(f"at the console of {opened.name} on {place.node}")
                     if await _talk(line, typed, context):
                         return
-            except Refused:
+            except Refused as refused:
                 if is_first:
                     raise
-            is_first = False
+                if silent != place:
+                    silent = place
+                    await note(f"{refused.rejected.message}; waiting for it")
             # What is typed to a VM that is nowhere is lost.
             which, place = await either(self._next(opened.name, place, note), _until_left(typed))
             if which == 1:
