@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ELSEWHERE = {
+    "blixard top": "tests/cluster/test_top.py",
     "make": "it has made the environment in which this test runs",
     "make demo": "tests/cluster/test_demo.py",
     "make test": "it runs this test",

@@ -115,7 +115,7 @@ def test_the_events_of_a_row() -> None:
     assert page(view)[2:4] == ["events ci", "22:13:40  ci needs 16 GiB, and no node has that free"]
     assert page(after("e"))[3] == "no events since this began"
     long = page(view, canvas=Canvas(30, 24))
-    assert long[3:5] == ["22:13:40  ci needs 16 GiB,", "    and no node has that free"]
+    assert long[3:5] == ["22:13:40  ci needs 16 GiB, and", "    no node has that free"]
 
 
 def test_the_end_of_a_log_is_seen_first() -> None:

@@ -27,8 +27,8 @@ def prepare(cluster: LoopbackCluster, directory: Path) -> None:
     for name, memory in (("cache", "1GiB"), ("db", "4GiB"), ("mail", "512"), ("web", "2GiB")):
         cluster.cli("vm", "create", name, "--config", guest, "--memory", memory, "--wait")
     cluster.cli("vm", "create", "batch", "--config", guest, "--stopped")
-    for name, memory in (("ci", "6GiB"), ("render", "6GiB")):
-        cluster.cli("vm", "create", name, "--config", guest, "--memory", memory, "--wait")
+    for name in ("ci", "render"):
+        cluster.cli("vm", "create", name, "--config", guest, "--memory", "6GiB")
     lost = cluster.host_of("db")
     cluster.lose(lost)
     wait_until(lambda: cluster.vm("db")["node"] != f"node-{lost}", "db has left", 60)
