@@ -16,6 +16,7 @@ HOST_PACKAGES := e2fsprogs iproute2 mmdebstrap mount nftables systemd-container 
 PYTHON := .venv/bin/python
 GUEST := /opt/blixard/guest
 ETCD := /opt/blixard/etcd
+PROMTOOL := /opt/blixard/promtool
 LOCKS := python/requirements-build.lock python/requirements-dev.lock
 
 # apt-get is not even asked when nothing is missing.
@@ -74,7 +75,7 @@ demo: venv guest ## three nodes on this machine, and a microVM that survives
 # These only compute, so they share the cores; the others measure times, or fill the machine.
 COMPUTING := tests/core tests/nix tests/sim
 
-test: lint guest host-packages ## every check and test, systemd hosts included
+test: lint guest host-packages $(PROMTOOL) ## every check and test, systemd hosts included
 	@$(PYTHON) -m pytest --numprocesses auto $(COMPUTING)
 	$(PYTHON) -m pytest tests $(addprefix --ignore=,$(COMPUTING))
 
@@ -94,6 +95,12 @@ $(ETCD):
 	@apt-get update -q
 	$(call unpack,etcd-server)
 	install -D unpacked/usr/bin/etcd $@
+
+# The alert rules are tried with it; no Prometheus is started.
+$(PROMTOOL):
+	@apt-get update -q
+	$(call unpack,prometheus)
+	install -D unpacked/usr/bin/promtool $@
 
 SEEDS ?= 1000
 soak: venv ## simulates SEEDS histories on all cores, going on where the last run ended

@@ -30,6 +30,7 @@ let
     grpcio-health-checking
     grpcio-reflection
     msgspec
+    prometheus-client
     protobuf
     pydbus
     pygobject3

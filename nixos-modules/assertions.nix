@@ -22,7 +22,9 @@ let
   # What the daemon reads, so that a mistake is met here and not on the host.
   known = {
     capacity = [
+      "disk_mib"
       "memory_mib"
+      "reserve_disk_mib"
       "reserve_memory_mib"
       "vcpus"
     ];
@@ -32,6 +34,7 @@ let
       "renew_ms"
       "watchdog_ms"
     ];
+    metrics = [ "bind" ];
     nix = [
       "binary"
       "build_timeout_s"
@@ -44,6 +47,7 @@ let
       "data_dir"
       "driver"
       "id"
+      "labels"
       "log_level"
       "peers"
       "socket"

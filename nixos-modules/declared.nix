@@ -12,6 +12,22 @@ let
 
   file = (pkgs.formats.toml { }).generate "vms.toml" { vms = cfg.declared; };
 
+  milliseconds =
+    default: least: most: description:
+    mkOption {
+      type = types.ints.between least most;
+      inherit default description;
+      example = 2 * default;
+    };
+
+  terms =
+    example: description:
+    mkOption {
+      type = types.listOf types.nonEmptyStr;
+      default = [ ];
+      inherit example description;
+    };
+
   vm = {
     options = {
       source = mkOption {
@@ -72,6 +88,87 @@ let
         example = 0;
         description = "How often in a row it is restarted when it ends by itself.";
       };
+
+      disk = mkOption {
+        type = types.ints.between 0 1073741824;
+        default = 0;
+        example = 10240;
+        description = "Disk that is set aside for it on its host, in MiB.";
+      };
+
+      priority = mkOption {
+        type = types.ints.between (-1000) 1000;
+        default = 0;
+        example = 10;
+        description = "Of VMs that wait for a host, those of a higher priority come first.";
+      };
+
+      strategy = mkOption {
+        type = types.enum [
+          "spread"
+          "pack"
+        ];
+        default = "spread";
+        example = "pack";
+        description = ''
+          Of the hosts that are left: the one with the largest share of its memory free (`spread`), or
+          with the smallest.
+        '';
+      };
+
+      group = mkOption {
+        type = types.strMatching "[A-Za-z0-9._-]{0,63}";
+        default = "";
+        example = "web";
+        description = "The group it belongs to, by which other VMs can be near it or apart from it.";
+      };
+
+      require = terms [ "zone=cellar" ] ''
+        Labels that its host must have, each as `label=value`, or `label!=value` for one that it must
+        not have. It waits while no such host has room.
+      '';
+      prefer = terms [ "kvm=yes" ] "Such labels that its host should have, if one has room.";
+      near = terms [ "db" ] ''
+        Groups, or names of VMs, that must run on its host; as `group/label`: on a host with the same
+        value of that label.
+      '';
+      preferNear = terms [ "db/rack" ] "Such groups that should run there.";
+      apart = terms [ "web" ] ''
+        Groups, or names of VMs, that must not run on its host; as `group/label`: on no host with the
+        same value of that label.
+      '';
+      check = {
+        probe = mkOption {
+          type = types.str;
+          default = "";
+          example = "http://10.0.0.9/health";
+          description = ''
+            How its host finds out whether its guest serves: `tcp:HOST:PORT`, a URL, `command:PROGRAM`
+            with its arguments, or `console:TEXT`; empty: not at all.
+          '';
+        };
+        interval = milliseconds 10000 1000 3600000 "From one check to the next, in ms.";
+        timeout = milliseconds 5000 100 60000 "When a check has failed, in ms.";
+        startPeriod = milliseconds 60000 0 3600000 ''
+          For how long after its start failures do not count, in ms, unless it has passed before.
+        '';
+        failures = mkOption {
+          type = types.ints.between 1 100;
+          default = 3;
+          example = 5;
+          description = "So many failures in a row, and the guest is failing.";
+        };
+        onFailure = mkOption {
+          type = types.enum [
+            "report"
+            "restart"
+          ];
+          default = "report";
+          example = "restart";
+          description = "Whether a failing guest is restarted, as one that ended by itself.";
+        };
+      };
+      preferApart = terms [ "web/rack" ] "Such groups that should not run there.";
     };
   };
 
@@ -86,7 +183,27 @@ in
     readOnly = true;
     description = "The tables of {file}`/etc/blixard/vms.toml`.";
     default = lib.mapAttrs (_: vm: {
-      inherit (vm) failover source vcpus;
+      inherit (vm)
+        apart
+        failover
+        group
+        near
+        prefer
+        priority
+        require
+        source
+        strategy
+        vcpus
+        ;
+      disk_mib = vm.disk;
+      check = vm.check.probe;
+      check_failures = vm.check.failures;
+      check_interval_ms = vm.check.interval;
+      check_on_failure = vm.check.onFailure;
+      check_start_period_ms = vm.check.startPeriod;
+      check_timeout_ms = vm.check.timeout;
+      prefer_apart = vm.preferApart;
+      prefer_near = vm.preferNear;
       memory_mib = vm.memory;
       on_quorum_loss = vm.onQuorumLoss;
       restart_limit = vm.restartLimit;

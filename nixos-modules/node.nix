@@ -78,8 +78,12 @@ in
           ;
         data_dir = cfg.dataDir;
       }
+      // lib.optionalAttrs (cfg.labels != { }) { inherit (cfg) labels; }
       // lib.optionalAttrs (cfg.advertise != null) { inherit (cfg) advertise; };
-      capacity.reserve_memory_mib = cfg.reserve.memory;
+      capacity = {
+        reserve_disk_mib = cfg.reserve.disk;
+        reserve_memory_mib = cfg.reserve.memory;
+      };
       # Node and keeper keep to the same times, so they are always said.
       lease = {
         lease_ms = cfg.lease.duration;
@@ -88,6 +92,7 @@ in
         watchdog_ms = cfg.watchdog.timeout;
       };
       watchdog = { inherit (cfg.watchdog) mode; };
+      metrics = lib.mkIf (cfg.metrics.bind != null) { inherit (cfg.metrics) bind; };
     };
 
     environment.etc."blixard/blixard.toml".source = configFile;

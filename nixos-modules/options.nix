@@ -110,6 +110,29 @@ in
       description = "Memory that VMs leave to the host, in MiB.";
     };
 
+    reserve.disk = mkOption {
+      type = types.ints.between 0 1073741824;
+      default = 1024;
+      example = 20480;
+      description = ''
+        Disk that VMs leave to the host, in MiB, of the file system of
+        {option}`services.blixard.dataDir`.
+      '';
+    };
+
+    labels = mkOption {
+      type = types.attrsOf (types.strMatching "[A-Za-z0-9._-]{1,63}");
+      default = { };
+      example = {
+        rack = "b7";
+        zone = "cellar";
+      };
+      description = ''
+        What is to be known of this host when a VM is placed, such as where it stands. `node`, `arch`
+        and `kvm` it says of itself.
+      '';
+    };
+
     lease = {
       duration = milliseconds 9000 1000 600000 ''
         How long this host may run its VMs after it sent a renewal that the cluster accepted, in ms.
@@ -119,6 +142,16 @@ in
       killBudget = milliseconds 1000 1000 60000 ''
         How long before the end of the lease the fence begins to end VMs, in ms; 1000 at least, for
         which it was measured.
+      '';
+    };
+
+    metrics.bind = mkOption {
+      type = types.nullOr address;
+      default = null;
+      example = "127.0.0.1:9101";
+      description = ''
+        `host:port` on which this node answers Prometheus; null: nowhere. Whoever reaches it reads the
+        names of VMs, so the firewall is left as it is.
       '';
     };
 

@@ -11,6 +11,15 @@ let
   cfg = config.services.blixard;
   hasHost = options ? microvm && options.microvm ? host;
 
+  # Nothing but these files: the units change only with them.
+  program = lib.sourceByRegex ../python [
+    "blixard"
+    "blixard/__init__\\.py"
+    "blixard/drivers"
+    "blixard/drivers/(__init__|console_hub|console_tee)\\.py"
+  ];
+  tee = "${pkgs.python3.interpreter} -I -S ${program}/blixard/drivers/console_tee.py";
+
   stopGuest = lib.getExe (
     pkgs.writeShellApplication {
       name = "microvm-stop";
@@ -45,6 +54,14 @@ in
           "microvm@".serviceConfig = {
             # A VM that ended is Blixard's to restart, perhaps on another host.
             Restart = lib.mkForce "no";
+            # The runner becomes the unit's own process; what it writes goes through a child of it, so
+            # that its console can be attached to whether the daemon runs or not.
+            ExecStart = lib.mkForce [
+              ""
+              "${tee} /run/blixard-console/%i/console.sock ${config.microvm.stateDir}/%i/current/bin/microvm-run"
+            ];
+            RuntimeDirectory = "blixard-console/%i";
+            RuntimeDirectoryMode = "0750";
             ExecStop = lib.mkForce "${stopGuest} ${config.microvm.stateDir}/%i";
           };
         }

@@ -50,6 +50,9 @@ FULL = """
 
     [watchdog]
     mode = "guaranteed"
+
+    [metrics]
+    bind = "[fd00::2]:9101"
 """
 
 
@@ -91,6 +94,7 @@ def test_a_full_file(file: Path) -> None:
         nix=NixConfig("/usr/bin/nix", 600, {"cores": "2", "sandbox": "false"}),
         lease=LeaseTimes(12_000, 500, 1_500, 8_000),
         watchdog_mode="guaranteed",
+        metrics_bind="[fd00::2]:9101",
     )
 
 
@@ -246,7 +250,7 @@ def test_everything_wrong_with_a_file_is_shown_at_once(
            7 |
            8 | [nx]
              |  ^^ did you mean "nix"?
-          tables: capacity, lease, nix, node, watchdog
+          tables: capacity, lease, metrics, nix, node, watchdog
         """)
 
 

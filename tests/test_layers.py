@@ -58,7 +58,7 @@ class Room:
     """No `await` either: nothing in it waits."""
 
 
-NOUNS = names("commands errors lease model policy source")
+NOUNS = names("commands errors health lease model policy source")
 LAW = NOUNS | {"machine"}
 SEAM = LAW | {"codec", "ports"}
 WILL = names("agent errands leadership")
@@ -68,6 +68,7 @@ ROOMS = {
     # ring 0: nouns
     "errors": Room(NOUNS, standard=PURE, pure=True),
     "model": Room(NOUNS, standard=PURE, pure=True),
+    "health": Room(NOUNS, standard=PURE, pure=True),
     "source": Room(NOUNS, standard=PURE, pure=True),
     "policy": Room(NOUNS, standard=PURE, pure=True),
     "commands": Room(NOUNS, standard=PURE, pure=True),
@@ -88,6 +89,7 @@ ROOMS = {
     "drivers.systemd": Room(SEAM, names("gi pydbus systemd")),
     # What it explains, it asks the scheduler itself.
     "wire": Room(SEAM | {"v1", "scheduler"}, GRPC),
+    "metrics": Room(SEAM, names("prometheus_client")),
     "wire.client": Room(NOUNS | {"v1"}, GRPC),
     # ring 6: doors
     "config": Room(NOUNS, names("tomli")),
@@ -109,7 +111,11 @@ ROOMS = {
         ),
     ),
     "cli.top_app": Room(names("cli"), names("rich textual")),
-    "daemon": Room(SEAM | names("admission agent config drivers notify raft shutdown v1 wire")),
+    "daemon": Room(
+        SEAM
+        | names("admission agent config drivers equipment metrics notify raft shutdown v1 wire")
+    ),
+    "equipment": Room(SEAM | names("agent config drivers")),
     "__main__": Room(names("cli")),
 }
 

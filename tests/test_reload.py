@@ -29,11 +29,12 @@ def test_what_can_change_is_taken_and_the_rest_is_named() -> None:
             "nix": {"options": {"cores": "1"}},
             "lease": {"renew_ms": 900},
             "watchdog": {"mode": "best-effort"},
+            "metrics": {"bind": "127.0.0.1:9101"},
         },
     )
     live, waiting = taken(PRESENT, wanted)
     assert live == replace(PRESENT, log_level="debug", capacity=wanted.capacity, nix=wanted.nix)
-    assert waiting == ["node.id", "node.bootstrap", "lease", "watchdog.mode"]
+    assert waiting == ["node.id", "node.bootstrap", "lease", "watchdog.mode", "metrics.bind"]
     assert taken(PRESENT, PRESENT) == (PRESENT, [])
 
 

@@ -7,7 +7,15 @@ the difference, and begins the work. Whatever does not come back is tried again 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from blixard.commands import CheckIn, RegisterNode, Renewal, RenewLeases, ReportStandby, ReportVm
+from blixard.commands import (
+    CheckIn,
+    RegisterNode,
+    Renewal,
+    RenewLeases,
+    ReportHealth,
+    ReportStandby,
+    ReportVm,
+)
 from blixard.decide import node
 from blixard.errands import Errands
 from blixard.errors import Code
@@ -15,12 +23,17 @@ from blixard.leadership import Leadership
 from blixard.lease import LeaseTimes
 from blixard.model import LEVEL, Accepted, Capacity, Cluster, Outcome, Rejected, State
 from blixard.ports import (
+    UNMEASURED,
     Builder,
+    Checks,
     Clock,
     Lives,
     Log,
+    Meters,
     SeenUnit,
+    Timed,
     Unavailable,
+    Unchecked,
     Units,
     UnitState,
 )
@@ -52,7 +65,15 @@ class Agent:
     """The doer of one node and, while that node leads, the decider of the cluster."""
 
     def __init__(
-        self, me: Self, log: Log, units: Units, builder: Builder, lives: Lives, clock: Clock
+        self,
+        me: Self,
+        log: Log,
+        units: Units,
+        builder: Builder,
+        lives: Lives,
+        clock: Clock,
+        meters: Meters = UNMEASURED,
+        checks: Checks | None = None,
     ) -> None:
         self._me = me
         self._log = log
@@ -60,6 +81,8 @@ class Agent:
         self._builder = builder
         self._lives = lives
         self._clock = clock
+        self._checks: Checks = checks if checks is not None else Unchecked()
+        self._meters = meters
         self._incarnation = lives.load()
         self._fresh_index: int | None = None
         self._deadline_ms: int | None = None
@@ -68,7 +91,7 @@ class Agent:
         """No VM is started before the log is applied here up to this."""
         self._past: dict[str, node.Past] = {}
         self._progress_ms: dict[str, int] = {}
-        self._errands = Errands(log)
+        self._errands = Errands(log, meters)
         self._leadership = Leadership(log, clock, self._errands)
         self._refused_ms = -REFUSED_FOR_MS
         self.refusal: Rejected | None = None
@@ -87,10 +110,17 @@ class Agent:
     def step(self) -> int | None:
         """Begin whatever is missing between what is wanted and what is seen. Return in how many
         milliseconds another step is due, whatever happens until then; None if that is not known."""
+        ended = self._meters.timed(Timed.STEP)
+        due_ms = self._step()
+        ended()
+        return due_ms
+
+    def _step(self) -> int | None:
         # In this order: what is applied by then is in the state that is read afterwards.
         status = self._log.status()
         cluster = self._log.cluster()
         seen = self._units.seen()
+        self._meters.saw(seen)
         if seen is not None:
             units = dict(seen)
             self._remember(units)
@@ -98,7 +128,16 @@ class Agent:
                 self._sign_in(cluster, units)
             elif status.applied_index >= self._fresh_index:
                 self._tend(cluster, units, status.applied_index)
-        return self._leadership.step(cluster, status) if status.is_leader else None
+        if not status.is_leader:
+            return None
+        ended = self._meters.timed(Timed.LEADER_STEP)
+        due_ms = self._leadership.step(cluster, status)
+        ended()
+        return due_ms
+
+    def leads_in(self, term: int) -> bool:
+        """Whether this node had applied all that was decided before, when it led in this term."""
+        return self._leadership.term == term
 
     def become(self, me: Self) -> None:
         """Say something else of this node: the cluster hears it with the next step."""
@@ -118,6 +157,8 @@ class Agent:
     def _renewed(self, renewal: Renewal, outcome: Outcome | Unavailable) -> None:
         if renewal.incarnation != self._incarnation:
             return
+        left_ms = self.lease_left_ms if self._deadline_ms is not None else None
+        self._meters.renewed(outcome, left_ms)
         match outcome:
             case Accepted(index):
                 self._note_lapse()
@@ -131,6 +172,7 @@ class Agent:
     def _note_lapse(self) -> None:
         """The fence ends whatever is there when the lease ends: that is no failure of a VM."""
         if self._deadline_ms is not None and self.lease_left_ms == 0:
+            self._meters.lapsed(self._deadline_ms)
             self._past = {name: replace(past, is_fenced=True) for name, past in self._past.items()}
 
     def _remember(self, units: dict[str, SeenUnit]) -> None:
@@ -228,13 +270,21 @@ class Agent:
             return
         assert self._fresh_index is not None
         me = node.Me(known.node_id, known.incarnation, self._fresh_index)
-        for action in node.actions(cluster, me, units, self._builder.seen(), self._past):
+        self._checks.keep(dict(node.to_check(cluster, me, units)))
+        builds, tallies = self._builder.seen(), self._checks.seen()
+        for name, (epoch, tally) in tallies.items():
+            past = self._past.get(name)
+            if past is not None and past.epoch == epoch:
+                self._past[name] = replace(past, well_ms=tally.well_ms)
+        for action in node.actions(cluster, me, units, builds, self._past, tallies):
             self._act(action, applied_index)
 
     def _act(self, action: node.Action, applied_index: int) -> None:
         match action:
             case ReportVm():
                 self._report(action)
+            case ReportHealth():
+                self._errands.submit(f"health {action.name}", action, lambda _outcome: None)
             case ReportStandby():
                 self._errands.submit(f"standby {action.name}", action, lambda _outcome: None)
             case node.Build():
@@ -245,6 +295,7 @@ class Agent:
                 self._builder.release(action.name)
             case node.Start():
                 if self.lease_left_ms > 0 and applied_index >= self._renewed_index:
+                    self._meters.starts_vm(action.name)
                     self._units.start(action.name, action.run)
             case node.Stop():
                 self._units.stop(action.name, action.grace_ms, action.kill)

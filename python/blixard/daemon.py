@@ -16,32 +16,28 @@ from random import SystemRandom
 from typing import Any, Final
 from uuid import uuid4
 
-from blixard import __version__, admission
+from blixard import __version__, admission, equipment
 from blixard.agent import Agent, Self
-from blixard.config import RUNTIME_DIR, Misconfigured, NodeConfig
+from blixard.config import Misconfigured, NodeConfig
 from blixard.config.live import taken
 from blixard.drivers import host, watchdog
+from blixard.drivers.checks import GuestChecks
 from blixard.drivers.console_lines import LogFiles
 from blixard.drivers.flake_lock import NixLocker
-from blixard.drivers.lives import LifeFile
 from blixard.drivers.nix import NixBuilder
 from blixard.drivers.nix_command import NixCommand
-from blixard.drivers.process import ProcessUnits
-from blixard.drivers.process_consoles import ProcessConsoles
 from blixard.drivers.systemd import SystemdUnits
-from blixard.drivers.systemd_consoles import SystemdConsoles
-from blixard.drivers.systemd_files import UnitFiles
 from blixard.machine.changes import Batch
-from blixard.model import LEVEL, Capacity
+from blixard.metrics import Metrics
 from blixard.notify import ServiceNotifier, log_event, set_up_logging
-from blixard.ports import Consoles, Log, Units
+from blixard.ports import Units
 from blixard.raft.engine import RaftEngine
 from blixard.raft.recovery import bootstrap, identity_of, join
 from blixard.raft.replica import Replica, ReplicatedCluster
 from blixard.raft.runner import EngineRunner
 from blixard.raft.store import SqliteStore
 from blixard.raft.transport import GrpcTransport
-from blixard.shutdown import let_go
+from blixard.shutdown import hand_over, let_go
 from blixard.v1 import blixard_pb2 as pb
 from blixard.wire import peers
 from blixard.wire.node_log import NodeLog
@@ -50,14 +46,8 @@ from blixard.wire.server import ClusterService, RaftService, Server
 STEP_EVERY_S: Final = 0.5
 """The longest pause between two steps of the agent; whatever changes wakes it earlier."""
 RETRY_S: Final = 1.0
-ASK_EVERY_S: Final = 0.02
-"""How often a leader that stops asks another member to lead."""
-HAND_OVER_S: Final = 1.0
-"""How long a leader that stops may wait for its successor."""
 DEFECT: Final = "defect in a driver"
 """How drivers tell the loop of a mistake of ours."""
-MICROVMS: Final = Path("/var/lib/microvms")
-"""Where microvm.nix keeps VMs (its doc/src/conventions.md)."""
 
 _log = logging.getLogger("blixard")
 
@@ -70,14 +60,6 @@ def run(config: NodeConfig, reread: Callable[[], NodeConfig]) -> int:
     return 0
 
 
-class BestEffortUnits(SystemdUnits):
-    """Runs VMs on a host whose watchdog, if it has one, nobody is to rely on."""
-
-    @property
-    def guaranteed(self) -> bool:
-        return False
-
-
 class Daemon:
     """One node, from start to stop. To the gRPC services it is the node's way into a cluster."""
 
@@ -87,6 +69,8 @@ class Daemon:
         self._not_taken = ""
         """What of the configuration waits for a restart, or why none of it was taken."""
         self._clock = host.SystemClock()
+        self._metrics = Metrics(config.node_id, __version__, config.data_dir / "raft", self._clock)
+        self._meters = self._metrics.meters
         self._notifier = ServiceNotifier()
         self._wake = asyncio.Event()
         self._node = NodeLog(config.node_id, self._clock)
@@ -99,7 +83,7 @@ class Daemon:
         self._changed = asyncio.Event()
         """That the configuration is to be read anew."""
         self._agent: Agent | None = None
-        self._driver: ProcessUnits | SystemdUnits | None = None
+        self._driver: Units | None = None
         self._belongs = asyncio.Event()
         self._leaving = asyncio.Event()
 
@@ -147,48 +131,37 @@ class Daemon:
             if isinstance(units, SystemdUnits) and await units.is_shutting_down():
                 log = self._node.log
                 await let_go(self._config.node_id, log, units, self._notifier, self._held)
-            await self._hand_over(self._node.log)
+            await hand_over(self._node.log)
         living.cancel()
-
-    async def _hand_over(self, log: Log) -> None:
-        """Return once another member leads, at once if this one does not or has no majority."""
-        status = log.status()
-        heard_ms = [age_ms for age_ms in status.heard_ms.values() if age_ms < HAND_OVER_S * 1_000]
-        if not status.is_leader or not heard_ms or 2 * (len(heard_ms) + 1) <= len(status.members):
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(HAND_OVER_S):
-                while log.status().leader_id in (status.node_id, None):
-                    # A successor needs the whole log, and the request can be lost.
-                    log.transfer_leadership()
-                    await asyncio.sleep(ASK_EVERY_S)
 
     async def _live(self) -> None:
         """Listen, belong to a cluster, and take one step after another."""
         config = self._config
         async with contextlib.AsyncExitStack() as closing:
-            store = SqliteStore(config.data_dir / "raft")
+            store = SqliteStore(config.data_dir / "raft", self._meters)
             closing.callback(store.close)
             nix = NixCommand(config.nix.binary, config.nix.options)
-            builder, units = self._builder(nix), self._units()
-            self._driver = units
+            builder = self._builder(nix)
+            units = self._driver = equipment.units(config, self._wake.set, self._clock)
             for driver in (builder, units):
                 await driver.open()
                 closing.push_async_callback(driver.close)
             if config.watchdog_mode == "guaranteed":
                 await watchdog.required(units, by_systemd=isinstance(units, SystemdUnits))
             closing.push_async_callback(self._reporter.close)
+            consoles = equipment.consoles(config, units)
             service = ClusterService(
                 self._node,
                 self,
                 lambda: self._transport,
                 NixLocker(nix),
-                self._consoles(units),
+                consoles,
                 LogFiles(config.data_dir / "builds" / "logs"),
             )
-            server = Server(service, RaftService(self._node))
+            server = Server(service, RaftService(self._node), self._meters)
             await server.start(config.bind, config.socket)
             closing.push_async_callback(server.stop)
+            await closing.enter_async_context(self._metrics.served(config.metrics_bind))
             self._notifier.ready()
             closing.callback(self._notifier.stopping)
             join_id = _join_id(config.data_dir / "raft")
@@ -196,12 +169,16 @@ class Daemon:
             engine = self._engine(store)
             runner = EngineRunner(engine, self._transport, leads=self._wake.set)
             carry = self._reporter.carry
-            log = Replica(engine, self._state, self.cluster_id, self._clock, carry)
+            clock, meters = self._clock, self._meters
+            log = Replica(engine, self._state, self.cluster_id, clock, carry, meters)
             self._node.open(log)
             closing.callback(self._node.close)
             await server.serving(belongs=True)
-            me = self._self(join_id)
-            agent = self._agent = Agent(me, log, units, builder, self._lives(), self._clock)
+            me = equipment.self_of(self._config, join_id)
+            lives = equipment.lives(config)
+            checks = GuestChecks(consoles, self._wake.set)
+            closing.push_async_callback(checks.close)
+            agent = self._agent = Agent(me, log, units, builder, lives, clock, meters, checks)
             await _together(
                 runner.run(),
                 self._stay_admitted(log, me),
@@ -233,7 +210,7 @@ class Daemon:
             set_up_logging(self._config.log_level)
             nix.configure(self._config.nix.binary, self._config.nix.options)
             builder.timeout_ms = self._config.nix.build_timeout_s * 1_000
-            agent.become(self._self(join_id))
+            agent.become(equipment.self_of(self._config, join_id))
             self._not_taken = f"needs a restart: {', '.join(waiting)}" if waiting else ""
             _log.info("configuration taken%s", f"; {self._not_taken}" if waiting else "")
         self._notifier.ready()
@@ -244,50 +221,8 @@ class Daemon:
     def _builder(self, nix: NixCommand) -> NixBuilder:
         timeout_ms = self._config.nix.build_timeout_s * 1_000
         directory = self._config.data_dir / "builds"
-        return NixBuilder(directory, nix, wake=self._wake.set, timeout_ms=timeout_ms)
-
-    def _units(self) -> ProcessUnits | SystemdUnits:
-        driver = self._config.driver
-        if driver == "systemd" or (driver == "auto" and host.has_systemd()):
-            files = UnitFiles(MICROVMS, RUNTIME_DIR / "units")
-            relies = self._config.watchdog_mode != "best-effort"
-            kind = SystemdUnits if relies else BestEffortUnits
-            return kind(files, wake=self._wake.set)
-        return ProcessUnits(
-            self._config.data_dir / "vms",
-            wake=self._wake.set,
-            clock=self._clock,
-            boot_id=host.boot_id(),
-        )
-
-    def _consoles(self, units: Units) -> Consoles:
-        if isinstance(units, SystemdUnits):
-            return SystemdConsoles(RUNTIME_DIR / "units")
-        return ProcessConsoles(self._config.data_dir / "vms")
-
-    def _lives(self) -> LifeFile:
-        return LifeFile(self._config.data_dir / "life.json", host.boot_id())
-
-    def _self(self, join_id: str) -> Self:
-        capacity = self._config.capacity
-        here = host.capacity(
-            self._config.data_dir, capacity.reserve_memory_mib, capacity.reserve_disk_mib
-        )
-        return Self(
-            node_id=self._config.node_id,
-            address=self._config.advertise,
-            machine_id=host.machine_id(self._config.data_dir),
-            join_id=join_id,
-            capacity=Capacity(
-                vcpus=capacity.vcpus or here.vcpus,
-                memory_mib=capacity.memory_mib or here.memory_mib,
-                disk_mib=capacity.disk_mib or here.disk_mib,
-            ),
-            version=__version__,
-            labels={**self._config.labels, **host.labels()},
-            level=LEVEL,
-            times=self._config.lease,
-        )
+        wake, meters = self._wake.set, self._meters
+        return NixBuilder(directory, nix, wake=wake, timeout_ms=timeout_ms, meters=meters)
 
     def _engine(self, store: SqliteStore) -> RaftEngine:
         return RaftEngine(
@@ -358,6 +293,7 @@ class Daemon:
         while True:
             self._wake.clear()
             due_ms = agent.step()
+            self._metrics.look(log, agent)
             self._node.leases.look(log.cluster())
             self._notifier.alive()
             self._notifier.status(self._status_line(log, agent))
@@ -395,6 +331,7 @@ class Daemon:
         """The state has changed: write it down, and let everyone look who waits for it."""
         for event in batch.events:
             log_event(_log, event)
+        self._metrics.changed(batch, self._state.cluster)
         self._node.tell(batch)
         self._wake.set()
 

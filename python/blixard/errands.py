@@ -4,14 +4,15 @@ from collections.abc import Callable
 
 from blixard.commands import Command
 from blixard.model import Outcome
-from blixard.ports import Done, Log, Unavailable
+from blixard.ports import UNMEASURED, Done, Log, Meters, Unavailable
 
 
 class Errands:
     """The errands of one daemon. What does not come back is begun again by a later step."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, meters: Meters = UNMEASURED) -> None:
         self._log = log
+        self._meters = meters
         self._under_way: set[str] = set()
 
     def propose(self, key: str, command: Command) -> None:
@@ -32,6 +33,7 @@ class Errands:
 
         def done(outcome: Outcome | Unavailable) -> None:
             self._under_way.discard(key)
+            self._meters.landed(outcome)
             if not isinstance(outcome, Unavailable):
                 landed(outcome)
 

@@ -42,15 +42,15 @@ class Leadership:
         self._log = log
         self._clock = clock
         self._errands = errands
-        self._term = 0
-        """The term in which this node has begun to lead."""
+        self.term = 0
+        """The term in which this node has begun to lead, and was caught up then."""
         self._leases = Stopwatch()
         self._waits = Stopwatch()
 
     def step(self, cluster: Cluster, status: LogStatus) -> int | None:
         """Begin whatever is missing between what is wanted of the cluster and what it does. Return
         in how many milliseconds a lease may be over, if that is known."""
-        if self._term != status.term:
+        if self.term != status.term:
             self._begin(status.term)
             return None
         sight = self._look(cluster, status)
@@ -80,7 +80,7 @@ class Leadership:
         known here: every count begins anew with the first entry of this term."""
 
         def caught_up(_outcome: Outcome) -> None:
-            self._term = term
+            self.term = term
             self._leases, self._waits = Stopwatch(), Stopwatch()
             self._look(self._log.cluster(), self._log.status())  # Counting begins here.
 

@@ -99,7 +99,7 @@ class CheckKind(StrEnum):
     COMMAND = "command"
     """A program of the host ends with status 0."""
     CONSOLE = "console"
-    """A line of the console matches a regular expression."""
+    """A line of the console has this text in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,14 @@ from typing import Final, Protocol
 from blixard.commands import (
     Command,
 )
+from blixard.health import Tally
 from blixard.model import (
     Cluster,
     Outcome,
     Reason,
     RequestId,
 )
+from blixard.policy import GuestCheck
 from blixard.source import FlakeSource, Source
 
 
@@ -278,9 +280,94 @@ class Consoles(Output, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A guest that is to be checked."""
+
+    epoch: int
+    """Of its placement: another one is another guest."""
+    check: GuestCheck
+    active_ms: int
+    has_passed: bool = False
+    """The cluster knows already that it serves: another daemon has found that out."""
+
+
+class Checks(Protocol):
+    """Asks the guests of this host, again and again, whether they serve."""
+
+    def keep(self, wanted: Mapping[str, Checked]) -> None:
+        """Check just these guests, by the names of their VMs, from now on."""
+        ...
+
+    def seen(self) -> Mapping[str, tuple[int, Tally]]:
+        """What was found so far of the guests that are kept: the epoch, and the tally."""
+        ...
+
+
+class Unchecked:
+    """Implements `Checks` where no guest can be asked."""
+
+    def keep(self, wanted: Mapping[str, Checked]) -> None: ...
+
+    def seen(self) -> Mapping[str, tuple[int, Tally]]:
+        return {}
+
+
 class Lives(Protocol):
     """Remembers this node's incarnation for as long as the host stays up: a reboot forgets it."""
 
     def load(self) -> int | None: ...
 
     def save(self, incarnation: int) -> None: ...
+
+
+class Timed(StrEnum):
+    """What is measured with a stopwatch."""
+
+    COMMIT = "commit"
+    """From the arrival of a command at the leader until it is applied there."""
+    JOURNAL_SYNC = "journal-sync"
+    """One write of the log, until it is durable."""
+    STEP = "step"
+    """A step of the agent, the leader's part included."""
+    LEADER_STEP = "leader-step"
+    BUILD = "build"
+
+
+def _over() -> None: ...
+
+
+class Meters:
+    """What is told as it happens, to whoever measures. This one forgets it."""
+
+    def timed(self, what: Timed) -> Callable[[], None]:  # noqa: ARG002 - for those who measure
+        """Begin to measure. What is returned is called when it is over, if it ends well."""
+        return _over
+
+    def renewed(self, outcome: Outcome | Unavailable, left_ms: int | None) -> None:
+        """What came of a renewal, with what was left of the lease then; None if there was none."""
+
+    def lapsed(self, deadline_ms: int) -> None:
+        """The lease that ran until `deadline_ms` is over. May be told more than once."""
+
+    def landed(self, outcome: Outcome | Unavailable) -> None:
+        """What came of a command of this node's own."""
+
+    def starts_vm(self, name: str) -> None:
+        """A VM begins to start on this host."""
+
+    def saw(self, units: Mapping[str, SeenUnit] | None) -> None:
+        """What a step has seen: see `Units.seen`."""
+
+    def built(self, outcome: str) -> None:
+        """A build has ended: `built`, or the code of the reason why not."""
+
+    def called(self, method: str, code: str) -> None:
+        """A call of the API has ended with a gRPC status."""
+
+    def answered(self, method: str, seconds: float) -> None:
+        """A call that has one answer has got it."""
+
+
+UNMEASURED: Final = Meters()
+"""Where nobody measures."""

@@ -6,6 +6,7 @@ lease of this host is over, and none is ended by the fence for taking its time.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Final
@@ -22,6 +23,10 @@ TELLING_S: Final = 5.0
 """How long the cluster may take to hear of it once nothing is left: it may have no majority."""
 LONGEST_S: Final = 180.0
 """More than the 150 s that microvm.nix grants a VM to stop (nixos-modules/host/default.nix)."""
+ASK_EVERY_S: Final = 0.02
+"""How often a leader that stops asks another member to lead."""
+HAND_OVER_S: Final = 1.0
+"""How long a leader that stops may wait for its successor."""
 
 
 async def let_go(
@@ -55,3 +60,17 @@ async def let_go(
         notifier.extend(EXTENSION_S)
         notifier.status(f"the host shuts down; VMs that stop: {len(living)}")
         await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def hand_over(log: Log) -> None:
+    """Return once another member leads, at once if this one does not or has no majority."""
+    status = log.status()
+    heard_ms = [age_ms for age_ms in status.heard_ms.values() if age_ms < HAND_OVER_S * 1_000]
+    if not status.is_leader or not heard_ms or 2 * (len(heard_ms) + 1) <= len(status.members):
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(HAND_OVER_S):
+            while log.status().leader_id in (status.node_id, None):
+                # A successor needs the whole log, and the request can be lost.
+                log.transfer_leadership()
+                await asyncio.sleep(ASK_EVERY_S)

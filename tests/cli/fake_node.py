@@ -1,7 +1,7 @@
 """A node that answers over real gRPC as a test tells it to: what only accidents would show."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -11,6 +11,7 @@ import grpc
 from blixard.errors import Code
 from blixard.model import Fix, Rejected
 from blixard.v1 import blixard_pb2 as pb
+from blixard.wire.actor import KEY
 from blixard.wire.request_id import format_request_id
 from blixard.wire.status import ERROR_KEY, status_of
 
@@ -96,14 +97,17 @@ def no_leader(_: Any, context: Context) -> None:
 class FakeNode(grpc.GenericRpcHandler):
     """One node, at `address` and at `socket`. It keeps VMs and the outcomes of requests.
 
-    `script` holds, for a procedure, the steps that answer its next calls. A node with a `leader`
-    sends callers there. After `lose_answers`, that many changes are made and never answered.
+    `script` holds, for a procedure, the steps that answer its next calls, `streams` what each
+    next `Watch` is told. A node with a `leader` sends callers there. After `lose_answers`, that
+    many changes are made and never answered.
     """
 
     def __init__(self, socket: Path) -> None:
         self.vms: dict[str, pb.Vm] = {}
         self.nodes = [a_node(1, role="leader", heard_ms=0)]
         self.script: dict[str, list[Step]] = {}
+        self.streams: list[Sequence[pb.WatchResponse | Step]] = []
+        self.actors: list[str] = []
         self.events: list[pb.Event] = []
         self.leader = ""
         self.lose_answers = 0
@@ -128,11 +132,13 @@ class FakeNode(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """One handler for all procedures, by their names."""
         method = handler_call_details.method.rpartition("/")[2]
+        said = dict(handler_call_details.invocation_metadata)
+        self.actors += [str(said[KEY])] if KEY in said else []
         if method == "Watch":
             return grpc.unary_stream_rpc_method_handler(
-                self._watched,
+                self._watch,
                 request_deserializer=pb.WatchRequest.FromString,
-                response_serializer=pb.WatchResponse.SerializeToString,
+                response_serializer=lambda response: response.SerializeToString(),
             )
         return grpc.unary_unary_rpc_method_handler(
             lambda request, context: self._answer(method, request, context),
@@ -153,6 +159,19 @@ class FakeNode(grpc.GenericRpcHandler):
     def called(self, method: str) -> list[Any]:
         """The requests of all calls of a procedure."""
         return [request for name, request in self.calls if name == method]
+
+    def _watch(self, request: pb.WatchRequest, context: Context) -> Iterator[pb.WatchResponse]:
+        """What the next of `streams` holds; a step ends it, and so does its end."""
+        self.calls.append(("Watch", request))
+        if self.events:
+            yield from self._told(request, context)
+            return
+        usual = [pb.WatchResponse(type="synced", index=41)]
+        for response in self.streams.pop(0) if self.streams else usual:
+            if isinstance(response, pb.WatchResponse):
+                yield response
+            else:
+                response(request, context)
 
     def _answer(self, method: str, request: Any, context: Context) -> Any:
         self.calls.append((method, request))
@@ -187,9 +206,8 @@ class FakeNode(grpc.GenericRpcHandler):
             case _:
                 return self._changed(method, request, context)
 
-    def _watched(self, request: pb.WatchRequest, context: Context) -> Iterator[pb.WatchResponse]:
+    def _told(self, request: pb.WatchRequest, context: Context) -> Iterator[pb.WatchResponse]:
         """The events that there are, and later ones for as long as the caller listens."""
-        self.calls.append(("Watch", request))
         told = 0
         while context.is_active():
             for event in self.events[told:]:

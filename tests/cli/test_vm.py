@@ -38,6 +38,15 @@ def test_list_is_a_table_on_stdout_and_a_sum_on_stderr(ask: Run) -> None:
 
 
 @pytest.mark.usefixtures("three_vms")
+def test_health_has_a_column_where_a_guest_is_checked(ask: Run, node: FakeNode) -> None:
+    node.vms["cache"].health.CopyFrom(pb.GuestHealth(state="ok", text="connected", since_ms=1))
+    header, cache, waiting, *_ = ask("vm", "list").out.splitlines()
+    assert header.split()[:4] == ["NAME", "STATE", "NODE", "HEALTH"]
+    assert cache.split()[:4] == ["cache", "running", "node-1", "ok"]
+    assert waiting.split()[3] == "-"
+
+
+@pytest.mark.usefixtures("three_vms")
 def test_a_wide_list_has_more_columns(ask: Run) -> None:
     lines = ask("vm", "ls", "-o", "wide", "--no-headers").out.splitlines()
     assert lines[0].split() == [
@@ -202,6 +211,8 @@ def test_status_for_programs(ask: Run, node: FakeNode) -> None:
         "prefer_near": [],
         "apart": [],
         "prefer_apart": [],
+        "check": None,
+        "health": None,
         "decision": None,
         "move": None,
         "declared": None,

@@ -50,6 +50,8 @@ class LoopbackNode:
     node_id: int
     address: str
     directory: Path
+    metrics: str = ""
+    """Where it answers Prometheus, `host:port`."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -69,8 +71,11 @@ class LoopbackNode:
 class LoopbackCluster:
     """Up to nine daemons. The first founds the cluster, and later ones join it."""
 
-    def __init__(self, directory: Path, *, vcpus: int = 8, memory_mib: int = 8192) -> None:
+    def __init__(
+        self, directory: Path, *, vcpus: int = 8, memory_mib: int = 8192, metrics: bool = False
+    ) -> None:
         self.directory = directory
+        self._metrics = metrics
         self._capacity = f"[capacity]\nvcpus = {vcpus}\nmemory_mib = {memory_mib}\n"
         self.nodes: dict[int, LoopbackNode] = {}
 
@@ -109,12 +114,15 @@ class LoopbackCluster:
 
     def _configure(self, node: LoopbackNode) -> None:
         node.directory.mkdir(parents=True)
+        if self._metrics:
+            node.metrics = f"127.0.0.1:{free_port()}"
+        metrics = f'[metrics]\nbind = "{node.metrics}"\n\n' if self._metrics else ""
         peers = [f"{peer.node_id}:{peer.address}" for peer in self.nodes.values()]
         options = "\n".join(f'{key} = "{value}"' for key, value in NIX_OPTIONS.items())
         (node.directory / "blixard.toml").write_text(
             f'[node]\nid = {node.node_id}\nbind = "{node.address}"\npeers = {json.dumps(peers)}\n'
             f'data_dir = "{node.directory / "data"}"\nsocket = "{node.directory / "api.sock"}"\n'
-            f'driver = "process"\n\n{self._capacity}\n[nix.options]\n{options}\n'
+            f'driver = "process"\n\n{self._capacity}\n{metrics}[nix.options]\n{options}\n'
         )
 
     def stop(self, node_id: int) -> None:
@@ -216,9 +224,11 @@ class LoopbackCluster:
 
 
 @contextlib.contextmanager
-def three_nodes(directory: Path, **sizes: int) -> Iterator[LoopbackCluster]:
+def three_nodes(
+    directory: Path, *, metrics: bool = False, **sizes: int
+) -> Iterator[LoopbackCluster]:
     """A cluster of three that is ready."""
-    with LoopbackCluster(directory, **sizes) as cluster:
+    with LoopbackCluster(directory, metrics=metrics, **sizes) as cluster:
         cluster.start(1, 2, 3)
         cluster.settled(1, 2, 3)
         yield cluster

@@ -16,11 +16,12 @@ from cluster.loopback import BLIXARD, LoopbackCluster, wait_until
 from cluster.runners import flake_of_runner
 
 LEAVE = b"\x1d"
-ECHO = """echo "up in $PWD"
+ECHO = """exec 3<&0
+echo "up in $PWD"
 (
   while read -r said; do echo "heard $said"; done
   echo "input has ended"
-) <&0 &
+) <&3 &
 while [ ! -e stop ]; do sleep 0.1; done
 kill $! 2>/dev/null
 echo "stops now"

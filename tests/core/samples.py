@@ -4,6 +4,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 from blixard.commands import (
+    AbandonMove,
     AddNode,
     AssignStandby,
     AttestState,
@@ -16,17 +17,22 @@ from blixard.commands import (
     DeferVm,
     DeleteVm,
     DisownVm,
+    DrainNode,
     Entry,
+    HandOverVm,
     Kept,
+    MoveVm,
     PlaceVm,
     RaiseLevel,
     RegisterNode,
     RemoveNode,
     Renewal,
     RenewLeases,
+    ReportHealth,
     ReportStandby,
     ReportVm,
     RestartVm,
+    ResumeNode,
     SetPolicy,
     SettleNode,
     StartVm,
@@ -38,9 +44,13 @@ from blixard.model import (
     Capacity,
     Cluster,
     Declaration,
+    Drain,
     Fix,
+    Health,
+    HealthState,
     Holder,
     Membership,
+    Move,
     Node,
     Outcome,
     Readiness,
@@ -55,13 +65,35 @@ from blixard.model import (
     VmSpec,
     Wanted,
 )
-from blixard.policy import Failover, OnQuorumLoss, Policy
+from blixard.policy import (
+    CheckKind,
+    Failover,
+    GuestCheck,
+    OnQuorumLoss,
+    Policy,
+    Relation,
+    Strategy,
+    Term,
+)
 from blixard.source import FlakeSource, PackedSource, StoreSource
 
 CONTENT = b"a packed folder"
 FLAKE = FlakeSource("git+https://example.org/infra?rev=0123456789abcdef", "web", "sha256-AAAA=")
 PACKED = PackedSource(sha256(CONTENT).hexdigest(), "db")
 STORE = StoreSource("/nix/store/00000000000000000000000000000000-microvm-ci")
+
+CONSTRAINED = Policy(
+    priority=-3,
+    strategy=Strategy.PACK,
+    group="web",
+    require=(Term("zone", "a"), Term("kvm", "no", negated=True)),
+    prefer=(Term("rack", "b7"),),
+    near=(Relation("db"),),
+    prefer_near=(Relation("cache", "rack"),),
+    apart=(Relation("web", "zone"),),
+    prefer_apart=(Relation("ci"),),
+    check=GuestCheck(CheckKind.TCP, "10.0.0.9:80", 1_000, 500, 2, 9_000, restarts=True),
+)
 
 COMMANDS: dict[str, Command] = {
     "create-flake": CreateVm("web", VmSpec(FLAKE, 2, 1024)),
@@ -133,6 +165,22 @@ COMMANDS: dict[str, Command] = {
         CONTENT,
     ),
     "disown": DisownVm("db", 1, 3),
+    "create-with-constraints": CreateVm(
+        "web", VmSpec(FLAKE, 2, 1024, disk_mib=2048), policy=CONSTRAINED
+    ),
+    "place-with-decision": PlaceVm("web", 7, 1, 3, "node-1: most free\nnode-2: is down"),
+    "register-node-with-labels": RegisterNode(
+        2, "m2", "j2", "b:1", 3, Capacity(8, 16_384, 50_000), "1", labels={"zone": "a"}
+    ),
+    "check-in-with-labels": CheckIn(
+        2, 12, "b:7001", Capacity(8, 16_384, 50_000), "1", labels={"zone": "a"}
+    ),
+    "move": MoveVm("web", 2, "anna@desk", 5_000, kill=True),
+    "hand-over": HandOverVm("web", 7, 9, 2, 5),
+    "abandon-move": AbandonMove("web", 7, 9, "it does not build on node-2"),
+    "report-health": ReportHealth("web", 7, 1, 3, 9, 3, HealthState.FAILING, "refused"),
+    "drain-node": DrainNode(1, "anna@desk", "kernel update", until_restart=True),
+    "resume-node": ResumeNode(1, "anna@desk"),
     "raise-level": RaiseLevel(2),
     "attest-state": AttestState(4_000, bytes(range(16))),
 }
@@ -142,6 +190,7 @@ REQUEST = RequestId("0b5c-session", number=42, base_index=40)
 ENTRIES: dict[str, Entry] = {
     **{name: Entry(command, 1_700_000_000_000) for name, command in COMMANDS.items()},
     "requested": Entry(StartVm("web"), 1_700_000_000_000, REQUEST),
+    "asked-by": Entry(StartVm("web"), 1_700_000_000_000, by="anna@desk"),
 }
 
 REJECTED = Rejected(
@@ -233,6 +282,29 @@ CLUSTER_WITH_DECLARATIONS = replace(
             declared=Declaration(1, 3, "d1", VmSpec(PACKED, 8, 8192), 12),
             spec_index=10,
             has_left=True,
+        ),
+    },
+)
+
+CLUSTER_WITH_MOVES = replace(
+    CLUSTER,
+    vms={
+        **CLUSTER.vms,
+        "web": replace(
+            CLUSTER.vms["web"],
+            policy=CONSTRAINED,
+            health=Health(HealthState.OK, "connected", 1_700_000_000_950),
+            move=Move(2, "anna@desk", 1_700_000_000_960, Release(5_000, kill=False), "no", 7),
+            decision="node-1: most free",
+        ),
+    },
+    nodes={
+        **CLUSTER.nodes,
+        1: replace(
+            CLUSTER.nodes[1],
+            capacity=Capacity(8, 16_384, 50_000),
+            labels={"zone": "a"},
+            drain=Drain("anna@desk", "kernel update", 1_700_000_000_970, until_restart=True),
         ),
     },
 )

@@ -22,6 +22,7 @@ from core.samples import (
     CLUSTER_OF_LEVEL_2,
     CLUSTER_WITH_DECLARATIONS,
     CLUSTER_WITH_LEASES,
+    CLUSTER_WITH_MOVES,
     CLUSTER_WITH_REQUESTS,
     ENTRIES,
     OUTCOMES,
@@ -54,6 +55,7 @@ SAMPLES: dict[str, tuple[Any, Callable[[Any], bytes], Decoder]] = {
         codec.decode_cluster,
     ),
     "cluster-with-leases": (CLUSTER_WITH_LEASES, codec.encode_cluster, codec.decode_cluster),
+    "cluster-with-moves": (CLUSTER_WITH_MOVES, codec.encode_cluster, codec.decode_cluster),
     "cluster-of-level-2": (CLUSTER_OF_LEVEL_2, codec.encode_cluster, codec.decode_cluster),
 }
 VALID = [encode(value) for value, encode, _ in SAMPLES.values()]

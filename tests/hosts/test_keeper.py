@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +83,12 @@ class Host:
                 found |= {int(pid) for pid in procs.read_text().split()}
         return found
 
+    def _have_begun(self) -> bool:
+        """Whether the guest of every unit runs: before it there is what starts it."""
+        units = [procs.read_text().split() for procs in self._slice.glob("*/cgroup.procs")]
+        alive = [pids for pids in units if pids]
+        return len(alive) >= len(VMS) and all(map(_has_guest, alive))
+
     def run_vms(self, lease_ms: int = LEASE_MS) -> tuple[int, list[int]]:
         """Start the VMs anew. Return the deadline, and a pidfd of each process."""
         self.machine.execute(f"systemctl stop {UNITS}; systemctl reset-failed")
@@ -89,8 +96,8 @@ class Host:
         self.permit(*VMS)
         self.machine.succeed(f"systemctl start {UNITS}")
         deadline_ns = self._deadline_ns
+        retry(lambda _: self._have_begun(), PATIENCE)
         pids = self.pids()
-        assert len(pids) >= len(VMS)
         return deadline_ns, [os.pidfd_open(pid) for pid in sorted(pids)]
 
     def late_ns(self, fault: str, before_ms: int, deadline_ns: int, pidfds: list[int]) -> int:
@@ -105,6 +112,10 @@ class Host:
         wait_until_ns(deadline_ns + K_NS)
         assert not self.pids()
         return late_ns
+
+
+def _has_guest(pids: list[str]) -> bool:
+    return any(Path(f"/proc/{pid}/comm").read_text() == "sleep\n" for pid in pids)
 
 
 def last_end_ns(pidfds: list[int]) -> int:

@@ -19,6 +19,7 @@ TINY = ROOT / "vm-templates/tiny"
 
 MACHINES = {
     "cluster": 4,
+    "drain": 3,
     "failover": 3,
     "rolling-restart": 3,
     "single-node": 1,

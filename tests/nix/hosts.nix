@@ -285,18 +285,25 @@ in
       advertise = "node-b:7100";
       dataDir = "/srv/blixard";
       openFirewall = true;
+      metrics.bind = "10.0.0.2:9101";
       watchdog.device = "/dev/watchdog1";
       watchdog.mode = "guaranteed";
       vms.web = {
         source = "github:me/infra#web";
         memory = 1024;
         failover = "always";
+        group = "web";
+        apart = [ "web/zone" ];
+        disk = 2048;
+        require = [ "zone=cellar" ];
       };
       settings = {
         capacity.memory_mib = 24576;
         nix.options.cores = "2";
         node.log_level = "debug";
       };
+      labels.zone = "cellar";
+      reserve.disk = 20480;
       reserve.memory = 4096;
       lease.duration = 12000;
       lease.renewal = 900;

@@ -163,8 +163,12 @@ def test_vm_units_wait_for_the_guest_and_leave_restarts_to_blixard(evaluate: Eva
     assert unit["Service.Restart"] == ["no"]
     (stop,) = unit["Service.ExecStop"]
     assert stop.endswith("/bin/microvm-stop /var/lib/microvms/%i")
+    cleared, start = unit["Service.ExecStart"]
+    assert cleared == ""
+    socket = "/run/blixard-console/%i/console.sock"
+    runner = "/var/lib/microvms/%i/current/bin/microvm-run"
+    assert start.endswith(f"/blixard/drivers/console_tee.py {socket} {runner}")
     # The rest of the unit is still that of microvm.nix.
-    assert unit["Service.ExecStart"] == ["/var/lib/microvms/%i/current/bin/microvm-run"]
     assert unit["Service.User"] == ["microvm"]
 
 

@@ -1,7 +1,7 @@
 # The NixOS tests, by name. Each is a module beside its script, which the systemd hosts of tests/hosts
 # run as well: both speak the words of the NixOS test driver, and of words.py.
 #
-# Discovery over Tailscale, tested with headscale, joins them when Blixard has it; so does draining.
+# Discovery over Tailscale, tested with headscale, joins them when Blixard has it.
 {
   lib,
   pkgs,
@@ -43,6 +43,7 @@ let
 in
 lib.genAttrs [
   "cluster"
+  "drain"
   "failover"
   "rolling-restart"
   "single-node"

@@ -9,6 +9,7 @@ import pytest
 from blixard import codec, machine
 from blixard.commands import AttestState, CreateVm, Entry, RaiseLevel, RegisterNode
 from blixard.errors import Code
+from blixard.machine.changes import Batch
 from blixard.model import (
     Capacity,
     Cluster,
@@ -202,6 +203,18 @@ def test_after_a_snapshot_of_an_unknown_index_no_digest_is_claimed() -> None:
     assert later.state_digest is None
     later.apply(EVERY * 2 + 1, created("c"))
     assert later.state_digest is not None
+
+
+def test_a_snapshot_is_told_as_a_gap() -> None:
+    told: list[Batch] = []
+    state, later = ReplicatedCluster(lambda _: None), ReplicatedCluster(told.append)
+    state.apply(7, created("a"))
+    later.restore(state.snapshot(), 7)
+    later.apply(9, created("b"))
+    assert [(batch.index, batch.is_gap, batch.vms) for batch in told] == [
+        (7, True, ()),
+        (9, False, ("b",)),
+    ]
 
 
 def test_only_the_last_digests_are_kept() -> None:

@@ -138,6 +138,22 @@ def a_placement_lands_late() -> None:
     assert stage.vm().state is State.RUNNING, "convergence: web waits for a host that is lost"
 
 
+def a_placement_is_overtaken() -> None:
+    """Its host has filled up meanwhile."""
+    stage = Stage()
+    host = stage.bring_up()
+    stage.ask(StopVm("web"))
+    stage.until(lambda: stage.vm().state is State.STOPPED)
+    names = (f"other-{number}" for number in range(100))
+    while stage.room_on(host):
+        name = next(names)
+        stage.create(name)
+        stage.until(lambda: stage.vm(name).state is State.RUNNING)  # noqa: B023 - asked at once
+    place = PlaceVm("web", stage.vm().uid, host.node_id, stage.node(host).incarnation)
+    stage.ask(StartVm("web"), place)
+    stage.run(5)
+
+
 def a_disk_is_put_into_another_machine() -> None:
     """The old one runs on until its lease ends."""
     stage = Stage()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from blixard.commands import Command, CreateVm
+from blixard.machine.rules import free_capacity
 from blixard.model import (
     Accepted,
     Outcome,
@@ -12,7 +13,7 @@ from blixard.model import (
     Vm,
 )
 from blixard.model import Node as NodeOfLog
-from blixard.policy import Failover, OnQuorumLoss, Policy
+from blixard.policy import Failover, OnQuorumLoss, Policy, Strategy
 from blixard.ports import Unavailable
 from blixard.sim.clients import SPEC
 from blixard.sim.host import Host
@@ -99,6 +100,11 @@ class Stage:
         computers = self.world.computers
         return [one.node_id for one in computers if one.executes and one.hypervisor.executing(name)]
 
+    def room_on(self, host: Host) -> bool:
+        """Whether another VM fits on a host."""
+        free = free_capacity(daemon(self.leader).log.cluster(), host.node_id)
+        return free.vcpus >= SPEC.vcpus and free.memory_mib >= SPEC.memory_mib
+
     def ask(self, *commands: Command) -> Outcome:
         """Propose commands at the leader, all at once, and wait for the outcome of the last."""
         told: list[Outcome | Unavailable] = []
@@ -112,7 +118,8 @@ class Stage:
     def create(self, name: str = "web", *, keep: bool = False) -> Host:
         """Create a VM. It is placed on the first host, for there is room."""
         loss = OnQuorumLoss.KEEP if keep else OnQuorumLoss.STOP
-        create = CreateVm(name, SPEC, policy=Policy(loss, Failover.ALWAYS))
+        policy = Policy(loss, Failover.ALWAYS, strategy=Strategy.PACK)
+        create = CreateVm(name, SPEC, policy=policy)
         assert isinstance(self.ask(create), Accepted)
         return self.hosts[1]
 

@@ -99,7 +99,7 @@ CATCHERS: dict[str, Seeds | Explored | Scenario | Played] = {
     "level-raised-by-all": Seeds("state-machine-safety", 0, 20),
     "level-waits-for-all": Seeds("state-machine-safety", 0, 20),
     "retry-gets-first-outcome": Seeds("exactly-once", 0, 5),
-    "room-checked-when-placed": Seeds("capacity", 0, 40),
+    "room-checked-when-placed": Scenario(leases.a_placement_is_overtaken, "capacity"),
     "stop-before-report": Seeds("at-most-one", 0, 40),
     "tombstone": Seeds("holder-last", 0, 40),
     "report-of-the-holder-only": Seeds(

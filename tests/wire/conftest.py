@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from blixard.errors import BlixardError, Code
-from blixard.ports import Attached, OutputLine
+from blixard.ports import Attached, Meters, OutputLine
 from blixard.source import FlakeSource
 from blixard.v1 import blixard_pb2_grpc as rpc
 from blixard.wire.node_log import NodeLog
@@ -40,6 +40,21 @@ class FixedClock:
 
     def wall_ms(self) -> int:
         return 0
+
+
+class CountedCalls(Meters):
+    """Remembers what came of calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.timed_calls: list[str] = []
+
+    def called(self, method: str, code: str) -> None:
+        self.calls.append((method, code))
+
+    def answered(self, method: str, seconds: float) -> None:
+        assert 0 < seconds < 10
+        self.timed_calls.append(method)
 
 
 class NoConsoles:
@@ -76,6 +91,7 @@ class Served:
     health: Any
     reflection: Any
     socket: Path
+    meters: "CountedCalls"
 
     async def refusal(self, call: Callable[[], Any]) -> tuple[grpc.StatusCode, Refused]:
         """The status and the refusal with which a call ends."""
@@ -96,7 +112,8 @@ def serving(tmp_path: Path) -> Callable[[Callable[[Served], Any]], None]:
         node.open(log)
         log.told = node.tell
         service = ClusterService(node, founder, no_raft, FixedLocker(), NoConsoles(), NoConsoles())
-        server = Server(service, RaftService(node))
+        meters = CountedCalls()
+        server = Server(service, RaftService(node), meters)
         socket = tmp_path / "api.sock"
         await server.start("127.0.0.1:0", socket)
         try:
@@ -110,6 +127,7 @@ def serving(tmp_path: Path) -> Callable[[Callable[[Served], Any]], None]:
                     health=health_pb2_grpc.HealthStub(channel),
                     reflection=reflection_pb2_grpc.ServerReflectionStub(cast("Any", channel)),
                     socket=socket,
+                    meters=meters,
                 )
                 await test(served)
         finally:

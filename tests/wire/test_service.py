@@ -26,10 +26,8 @@ from blixard.model import (
     Reason,
     State,
 )
-from blixard.policy import Failover, Policy
 from blixard.ports import Unavailable
 from blixard.v1 import blixard_pb2 as pb
-from blixard.wire import policies
 from blixard.wire.node_log import NodeLog
 from blixard.wire.server import ClusterService, RaftService, Server
 from wire.conftest import FixedClock, FixedLocker, NoConsoles, Outsider, Served, Serving, no_raft
@@ -233,39 +231,6 @@ def test_a_vm_on_a_silent_host_is_as_the_log_says_with_a_remark(serving: Serving
         assert (node.state, node.HasField("renewed_ms_ago")) == ("down", False)
         shown = await served.stub.GetVmStatus(pb.GetVmStatusRequest(name="web"))
         assert (shown.vm.state, shown.vm.mode) == ("pending", "")
-
-    serving(story)
-
-
-def test_a_policy_is_set_in_parts(serving: Serving) -> None:
-    async def story(served: Served) -> None:
-        created = await served.stub.CreateVm(_create(policy=pb.Policy(failover="never")))
-        usual = policies.shown(Policy(failover=Failover.NEVER))
-        assert created.vm.policy == usual
-        request = pb.SetVmPolicyRequest(name="web", policy=pb.Policy(restart_limit=0))
-        changed = await served.stub.SetVmPolicy(request)
-        usual.restart_limit = 0
-        assert changed.vm.policy == usual
-        for policy in (
-            pb.Policy(),
-            pb.Policy(failover="sometimes"),
-            pb.Policy(on_quorum_loss=""),
-            pb.Policy(restart_limit=1001),
-            pb.Policy(priority=1001),
-            pb.Policy(strategy="first"),
-            pb.Policy(group="a b"),
-            pb.Policy(require=pb.Terms(items=["zone"])),
-            pb.Policy(prefer=pb.Terms(items=["zone=a=b"])),
-            pb.Policy(near=pb.Terms(items=["/zone"])),
-            pb.Policy(apart=pb.Terms(items=["web"] * 17)),
-        ):
-            request = pb.SetVmPolicyRequest(name="web", policy=policy)
-            status, refused = await served.refusal(partial(served.stub.SetVmPolicy, request))
-            assert status is grpc.StatusCode.INVALID_ARGUMENT
-            assert refused.rejected.fixes
-        request = pb.SetVmPolicyRequest(name="wbe", policy=usual)
-        status, _ = await served.refusal(lambda: served.stub.SetVmPolicy(request))
-        assert status is grpc.StatusCode.NOT_FOUND
 
     serving(story)
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "cluster": Lazy("blixard.cli.cluster", "cluster", "Look at the cluster, join it, leave it."),
     "node": Lazy("blixard.cli.node", "node", "Run the daemon of this host; look at nodes."),
     "top": Lazy("blixard.cli.top", "top", "The cluster live, in this terminal."),
+    "events": Lazy("blixard.cli.events", "events", "What has happened, who asked, what happens."),
     "demo": Lazy("blixard.cli.demo", "demo", "A cluster and a microVM on this machine, at once."),
     "sim": Lazy("blixard.cli.sim", "sim", "Simulate a cluster from a seed, and check it."),
     "completion": Lazy("blixard.cli.completion", "completion", "Completion for your shell."),

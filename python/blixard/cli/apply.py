@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from blixard.cli.connect import connected, for_each
 from blixard.cli.failure import Failure, failure, tell
 from blixard.cli.output import emit, emit_json
-from blixard.cli.source import complete
+from blixard.cli.source import complete, guest_check
 from blixard.cli.terminal import Options
 from blixard.config.declared import RULES, DeclaredVm, load_vms
 from blixard.config.document import Misconfigured
@@ -167,6 +167,13 @@ def _policy(vm: DeclaredVm) -> "pb.Policy":
     """What a table says of a policy; what it leaves out is as usual, whatever it was before."""
     from blixard.v1 import blixard_pb2 as pb
 
+    parts = {
+        "interval_ms": vm.check_interval_ms,
+        "timeout_ms": vm.check_timeout_ms,
+        "failures": vm.check_failures,
+        "start_period_ms": vm.check_start_period_ms,
+        "on_failure": vm.check_on_failure,
+    }
     terms = {rule: pb.Terms(items=getattr(vm, rule)) for rule in RULES}
     return pb.Policy(
         on_quorum_loss=vm.on_quorum_loss,
@@ -175,6 +182,7 @@ def _policy(vm: DeclaredVm) -> "pb.Policy":
         priority=vm.priority,
         strategy=vm.strategy,
         group=vm.group,
+        check=guest_check(vm.check, parts),
         **cast("Mapping[str, Any]", terms),
     )
 

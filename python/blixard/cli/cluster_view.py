@@ -81,7 +81,7 @@ def show_nodes(seen: "pb.GetClusterStatusResponse", options: Options) -> None:
     """`node list` in the form the user chose."""
     match options.output:
         case "json":
-            items = [_node_json(node) for node in seen.nodes]
+            items = [node_json(node) for node in seen.nodes]
             emit_json("node_list", {"items": items, "as_of": as_of_json(seen.as_of)})
         case "name":
             for node in seen.nodes:
@@ -198,7 +198,7 @@ def node_page(node: "pb.Node") -> list[str]:
 def show_node_json(node: "pb.Node", held: "Sequence[pb.Vm]", as_of: "pb.AsOf") -> None:
     """One object of the schema `blixard.v1/node`."""
     vms = [as_json(vm) for vm in held]
-    emit_json("node", {**_node_json(node), "held": vms, "as_of": as_of_json(as_of)})
+    emit_json("node", {**node_json(node), "held": vms, "as_of": as_of_json(as_of)})
 
 
 def show_json(seen: "pb.GetClusterStatusResponse") -> None:
@@ -215,14 +215,15 @@ def cluster_json(seen: "pb.GetClusterStatusResponse") -> Mapping[str, Any]:
         "term": seen.term,
         "commit_index": seen.commit_index,
         "quorum": seen.quorum,
-        "nodes": [_node_json(node) for node in seen.nodes],
+        "nodes": [node_json(node) for node in seen.nodes],
         "vms": [{"state": state, "count": seen.vms[state]} for state in sorted(seen.vms)],
         "exposed": [{"node": one.node, "vms": list(one.vms)} for one in seen.exposed],
         "as_of": as_of_json(seen.as_of),
     }
 
 
-def _node_json(node: "pb.Node") -> Mapping[str, Any]:
+def node_json(node: "pb.Node") -> Mapping[str, Any]:
+    """A node without its schema; what is not known is null."""
     has_lease = node.HasField("renewed_ms_ago")
     return {
         "id": node.node_id,

@@ -15,6 +15,7 @@ import click
 from blixard.cli.failure import Failure, failure, tell
 from blixard.cli.lazy import nearest
 from blixard.cli.terminal import Options
+from blixard.cli.who import who
 from blixard.errors import Code
 from blixard.model import Fix, Rejected
 
@@ -80,6 +81,7 @@ def connected(options: Options, timeout_ms: int = READ_MS) -> Iterator["Client"]
         request_id=repeated,
         trace=options.trace,
         notice=options.talk,
+        actor=who(),
     ) as client:
         try:
             yield client

@@ -10,12 +10,14 @@ import sys
 import termios
 import tty
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from blixard.cli.terminal import Options, harmless
-from blixard.v1 import blixard_pb2 as pb
 
-Attach = Callable[[Iterator[pb.ConsoleInput]], Iterator[pb.ConsoleOutput]]
+if TYPE_CHECKING:
+    from blixard.v1 import blixard_pb2 as pb
+
+Attach = Callable[["Iterator[pb.ConsoleInput]"], "Iterator[pb.ConsoleOutput]"]
 
 _READ_BYTES = 4096
 
@@ -53,8 +55,10 @@ class Session:
         code = self._escape[0]
         return f"Ctrl-{chr(code | 0x40)}" if code < 0x20 else f'"{chr(code)}"'
 
-    def _typed(self) -> Iterator[pb.ConsoleInput]:
+    def _typed(self) -> "Iterator[pb.ConsoleInput]":
         """What is typed, up to the key that leaves. Another thread reads this."""
+        from blixard.v1 import blixard_pb2 as pb
+
         by = f"{getpass.getuser()}@{socket.gethostname()}"[:128]
         yield pb.ConsoleInput(open=pb.ConsoleOpen(name=self._name, by=by))
         terminal = sys.stdin.fileno()
@@ -67,7 +71,7 @@ class Session:
                 self._has_left = True
                 return
 
-    def _show(self, output: pb.ConsoleOutput) -> None:
+    def _show(self, output: "pb.ConsoleOutput") -> None:
         data = output.data
         if output.note and not self._options.quiet:
             data += f"\r\n-- {harmless(output.note)} --\r\n".encode()

@@ -154,6 +154,30 @@ def policy(command: Command) -> Command:
     )(command)
 
 
+def check(command: Command) -> Command:
+    """How its host finds out whether a guest serves."""
+    return _together(
+        click.option(
+            "--check",
+            metavar="WHAT",
+            help="tcp:HOST:PORT, http://URL, command:PROGRAM, console:TEXT, or none.",
+        ),
+        click.option("--check-interval", type=duration, help="From one check to the next (10s)."),
+        click.option("--check-timeout", type=duration, help="When one has failed (5s)."),
+        click.option(
+            "--check-failures", type=click.IntRange(1, 100), help="So many in a row: failing (3)."
+        ),
+        click.option(
+            "--check-start-period", type=duration, help="Failures before it do not count (60s)."
+        ),
+        click.option(
+            "--check-on-failure",
+            type=click.Choice(["report", "restart"]),
+            help="What becomes of a failing guest (report).",
+        ),
+    )(command)
+
+
 def stale(command: Command) -> Command:
     """For verbs that read."""
     return click.option(

@@ -1,6 +1,5 @@
 """`blixard node`: the daemon of this host, told by flags or a file; and the verbs about nodes."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from blixard.cli.lazy import Noun
 from blixard.cli.output import emit, emit_json
 from blixard.cli.question import confirm_by_name
 from blixard.cli.terminal import Options
+from blixard.cli.watching import watch_nodes
+from blixard.cli.who import who
 from blixard.errors import Code
 
 
@@ -59,6 +60,7 @@ from blixard.errors import Code
     metavar="auto|guaranteed|best-effort",
     help="guaranteed: refuse to start without a watchdog (auto).",
 )
+@click.option("--metrics-bind", metavar="HOST:PORT", help="Where Prometheus is answered (nowhere).")
 @click.option("--check", is_flag=True, help="Say whether the configuration is sound, and end.")
 @click.pass_context
 def node(ctx: click.Context, /, file: str | None, check: bool, **given: Any) -> None:
@@ -119,6 +121,7 @@ def _as_tables(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
         },
         "lease": {key: given[key] for key in ("lease_ms", "renew_ms", "kill_ms", "watchdog_ms")},
         "watchdog": {"mode": given["watchdog_mode"]},
+        "metrics": {"bind": given["metrics_bind"]},
     }
     return {
         table: {key: value for key, value in keys.items() if value is not None}
@@ -143,12 +146,16 @@ def _complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[s
 
 
 @node.command("list")
+@click.option("--watch", is_flag=True, help="Stay, and show every change.")
 @flags.stale
 @flags.no_headers
 @flags.shared
 @click.pass_obj
-def list_(options: Options, stale: bool) -> None:
+def list_(options: Options, watch: bool, stale: bool) -> None:
     """List nodes: how each is, and for how long it may run VMs without another renewal."""
+    if watch:
+        watch_nodes(options)
+        return
     with connected(options) as client:
         seen = client.cluster_status(stale=stale)
     show_nodes(seen, options)
@@ -231,7 +238,7 @@ def confirm_down(options: Options, name: str) -> None:
         typed = confirm_by_name(name, _what_follows(name, held), options)
         options.after_interrupt = "interrupted; see what became of it: blixard vm list"
         request = pb.ConfirmNodeDownRequest(
-            node_id=found.node_id, name=typed, by=_who(), incarnation=found.incarnation
+            node_id=found.node_id, name=typed, by=who(), incarnation=found.incarnation
         )
         confirmed = client.confirm_node_down(request)
         request_id = client.request_id
@@ -248,14 +255,3 @@ def _what_follows(name: str, held: list[str]) -> str:
         f"This {frees}. If {name} still runs one of its VMs, that VM will run twice, on two hosts, "
         "and may destroy its data.\nMake sure that the host is switched off."
     )
-
-
-def _who() -> str:
-    """The person, as this host knows them: the cluster keeps it on record."""
-    import getpass
-
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{os.uname().nodename}"[:128]

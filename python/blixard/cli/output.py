@@ -36,6 +36,20 @@ def emit_json(kind: str, value: Mapping[str, Any]) -> None:
     emit(json.dumps(whole, ensure_ascii=as_ascii, indent=indent))
 
 
+def emit_json_line(kind: str, value: Mapping[str, Any]) -> None:
+    """One object of a stream: one line, at once, on a terminal as well."""
+    import json
+
+    whole = {"schema": f"blixard.v1/{kind}", **value}
+    emit_now(json.dumps(whole, ensure_ascii=not is_unicode(sys.stdout)))
+
+
+def emit_now(text: str) -> None:
+    """Print a line of something that goes on."""
+    emit(text)
+    sys.stdout.flush()
+
+
 def emit_table(
     columns: Sequence[Column],
     rows: Sequence[Sequence[str]],

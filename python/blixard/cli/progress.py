@@ -104,7 +104,7 @@ def _deleted(name: str) -> Failure:
 def _failed(vm: "pb.Vm") -> Failure:
     headline, *log = vm.reason.text.rstrip().split("\n")
     where = f" on {vm.node}" if vm.node else ""
-    if vm.reason.code == "guest-exited":
+    if vm.reason.code in ("guest-exited", "guest-unhealthy"):
         code, what = Code.GUEST_DIED, "did not keep running"
     else:
         code, what = Code.BUILD_FAILED, "did not build"

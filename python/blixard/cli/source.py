@@ -1,8 +1,9 @@
 """What `--config` names: a flake reference, a file or folder to be packed, or a finished runner."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from blixard.cli.failure import Failure, failure
 from blixard.cli.pack import MODULE, Packed, described, pack_file, pack_folder
@@ -85,3 +86,15 @@ def _no_source(path: Path, why: str) -> Failure:
         why=why,
         fix="look at the templates: vm-templates/ in the source of Blixard",
     )
+
+
+def guest_check(what: str, parts: Mapping[str, object]) -> "pb.GuestCheck":
+    """`KIND:TARGET`, a URL, or `none`, with the other fields of a check."""
+    from blixard.v1 import blixard_pb2 as pb
+
+    if what in ("", "none"):
+        return pb.GuestCheck()
+    kind, _, target = what.partition(":")
+    if kind in ("http", "https"):
+        kind, target = "http", what
+    return pb.GuestCheck(kind=kind, target=target, **cast("Mapping[str, Any]", parts))

@@ -67,9 +67,7 @@ def _content(
 
 def _wrapped(line: str, width: int, indent: str) -> list[str]:
     shown = harmless(line.replace("\t", "    "))
-    return textwrap.wrap(
-        shown, width, subsequent_indent=indent, drop_whitespace=False, replace_whitespace=False
-    ) or [""]
+    return textwrap.wrap(shown, width, subsequent_indent=indent, replace_whitespace=False) or [""]
 
 
 def _detail(known: Known, view: View, now_ms: int) -> list[str]:

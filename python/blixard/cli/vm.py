@@ -13,7 +13,7 @@ from blixard.cli.console import console, logs
 from blixard.cli.failure import failure
 from blixard.cli.lazy import Noun
 from blixard.cli.question import confirm
-from blixard.cli.source import complete
+from blixard.cli.source import complete, guest_check
 from blixard.cli.terminal import Options
 from blixard.cli.vm_look import list_, status, why
 from blixard.cli.vm_names import complete_names, names
@@ -53,6 +53,7 @@ def vm() -> None:
 @click.option("--stopped", is_flag=True, help="Declare it, and do not start it yet.")
 @click.option("--dry-run", is_flag=True, help="Say where it would go, and create nothing.")
 @flags.policy
+@flags.check
 @flags.waiting
 @flags.request_id
 @flags.shared
@@ -102,11 +103,31 @@ def create(
     )
 
 
+def _check(given: Mapping[str, flags.Given]) -> "pb.GuestCheck":
+    parts = {
+        "interval_ms": given["check_interval"],
+        "timeout_ms": given["check_timeout"],
+        "failures": given["check_failures"],
+        "start_period_ms": given["check_start_period"],
+        "on_failure": given["check_on_failure"],
+    }
+    return guest_check(str(given["check"]), parts)
+
+
 def _policy(given: Mapping[str, flags.Given]) -> "pb.Policy":
     """What was given of a policy. An empty text alone stands for no terms."""
     from blixard.v1 import blixard_pb2 as pb
 
-    scalars = {key: value for key, value in given.items() if not isinstance(value, tuple)}
+    scalars: dict[str, Any] = {
+        key: value
+        for key, value in given.items()
+        if not isinstance(value, tuple) and not key.startswith("check")
+    }
+    if given["check"] is not None:
+        scalars["check"] = _check(given)
+    elif any(value is not None for key, value in given.items() if key.startswith("check")):
+        fix = "say --check too: it is replaced as a whole"
+        raise failure(Code.USAGE, "the flags of a check need a check", fix=fix)
     terms = {
         key: pb.Terms(items=[item for item in value if item])
         for key, value in given.items()
@@ -144,6 +165,7 @@ def apply(options: Options, /, file: Path, owner: str, dry_run: bool) -> None:
 @vm.command("set")
 @click.argument("name", shell_complete=complete_names)
 @flags.policy
+@flags.check
 @flags.request_id
 @flags.shared
 @click.pass_obj
@@ -157,6 +179,7 @@ def set_(options: Options, /, name: str, **policy: flags.Given) -> None:
     blixard vm set web --on-quorum-loss keep --restart-limit 0
     blixard vm set web --require zone=a --prefer-apart web
     blixard vm set web --require ''
+    blixard vm set web --check http://10.0.0.9/health --check-on-failure restart
     """
     changed = _policy(policy)
     if not changed.ListFields():

@@ -11,6 +11,7 @@ from blixard.cli.output import emit
 from blixard.cli.terminal import Options
 from blixard.cli.vm_names import complete_names, names
 from blixard.cli.vm_view import NONE_YET, show_list, show_page, show_status_json, summary
+from blixard.cli.watching import watch_vms
 from blixard.cli.why import explain
 from blixard.errors import Code
 
@@ -33,19 +34,26 @@ def why(options: Options, name: str) -> None:
 
 @click.command("list")
 @click.argument("globs", nargs=-1, metavar="[GLOB]...")
+@click.option("--watch", is_flag=True, help="Stay, and show every change.")
 @flags.stale
 @flags.no_headers
 @flags.shared
 @click.pass_obj
-def list_(options: Options, globs: tuple[str, ...], stale: bool) -> None:
+def list_(options: Options, globs: tuple[str, ...], watch: bool, stale: bool) -> None:
     """List VMs: all, or those that match a pattern such as 'web-*'."""
     from fnmatch import fnmatchcase
 
+    def wanted(name: str) -> bool:
+        return not globs or any(fnmatchcase(name, glob) for glob in globs)
+
+    if watch:
+        watch_vms(wanted, options)
+        return
     with connected(options) as client:
         response = client.list_vms(stale=stale)
     names = {vm.name for vm in response.vms}
     missing = [glob for glob in globs if glob not in names and not set(glob) & set("*?[")]
-    shown = [vm for vm in response.vms if not globs or any(fnmatchcase(vm.name, g) for g in globs)]
+    shown = [vm for vm in response.vms if wanted(vm.name)]
     show_list(shown, response.as_of, options)
     if missing:
         raise failure(

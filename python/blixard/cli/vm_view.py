@@ -16,6 +16,8 @@ STATE_COLORS: Final = {
     "running": "green",
     "stopped": "dim",
     "failed": "red",
+    "failing": "red",
+    "ok": "green",
     "unreachable": "red",
     "pending": "yellow",
     "building": "yellow",
@@ -32,6 +34,7 @@ _COLUMNS: Final = (
     Column("SINCE", priority=4, right=True),
     Column("NOTE", priority=1, cuttable=True),
 )
+_HEALTH: Final = Column("HEALTH", priority=3)
 _WIDE_COLUMNS: Final = (
     *_COLUMNS[:-1],
     Column("WANTED", priority=2),
@@ -68,7 +71,14 @@ def show_table(vms: Sequence["pb.Vm"], options: Options) -> None:
     """A line for each VM."""
     wide = options.output == "wide"
     rows = [_row(vm, now_ms(), wide=wide) for vm in vms]
-    emit_table(_WIDE_COLUMNS if wide else _COLUMNS, rows, options, STATE_COLORS)
+    columns = _WIDE_COLUMNS if wide else _COLUMNS
+    if any(vm.HasField("health") for vm in vms):
+        # Where no guest is checked, the column would say nothing.
+        columns = (*columns[:3], _HEALTH, *columns[3:])
+        rows = [
+            [*row[:3], vm.health.state or "-", *row[3:]] for vm, row in zip(vms, rows, strict=True)
+        ]
+    emit_table(columns, rows, options, STATE_COLORS)
 
 
 def show_status_json(seen: Sequence["pb.GetVmStatusResponse"], *, several: bool) -> None:
@@ -146,6 +156,25 @@ def _disk(vm: "pb.Vm") -> str:
     return f", {memory(vm.disk_mib)} of disk" if vm.disk_mib else ""
 
 
+def check_text(policy: "pb.Policy") -> str:
+    """How a guest is checked, in one line."""
+    check = policy.check
+    if not check.kind:
+        return ""
+    what = check.target if check.kind == "http" else f"{check.kind}:{check.target}"
+    return harmless(
+        f"{what} every {span(check.interval_ms)}, failing after {check.failures} in a row: "
+        f"{check.on_failure}"
+    )
+
+
+def _health(vm: "pb.Vm", now: int) -> str:
+    if not vm.HasField("health"):
+        return ""
+    since = span(now - vm.health.since_ms)
+    return f"{vm.health.state} for {since}: {first_line(vm.health.text)}"
+
+
 def _move(vm: "pb.Vm") -> str:
     if not vm.HasField("move"):
         return ""
@@ -207,6 +236,8 @@ def page(vm: "pb.Vm", as_of: "pb.AsOf", now: int) -> list[str]:
         ("Move", _move(vm)),
         ("Size", f"{count(vm.vcpus, 'vCPU')}, {memory(vm.memory_mib)}{_disk(vm)}"),
         ("Rules", rules_text(vm.policy)),
+        ("Check", check_text(vm.policy)),
+        ("Health", _health(vm, now)),
         ("Source", source_text(vm.source)),
         ("Locked", vm.source.flake.nar_hash),
         ("Store", vm.store_path),
@@ -269,12 +300,36 @@ def as_json(vm: "pb.Vm") -> Mapping[str, Any]:
         "priority": vm.policy.priority,
         "strategy": vm.policy.strategy or None,
         **{name.replace("-", "_"): list(items) for name, items in rules(vm.policy).items()},
+        "check": _check_json(vm.policy),
+        "health": _health_json(vm),
         "decision": vm.decision or None,
         "move": _move_json(vm),
         "declared": _declaration_json(vm),
         "remark": vm.remark or None,
         "created_at": rfc3339(vm.created_ms),
     }
+
+
+def _check_json(policy: "pb.Policy") -> Mapping[str, Any] | None:
+    check = policy.check
+    if not check.kind:
+        return None
+    return {
+        "kind": check.kind,
+        "target": check.target,
+        "interval_ms": check.interval_ms,
+        "timeout_ms": check.timeout_ms,
+        "failures": check.failures,
+        "start_period_ms": check.start_period_ms,
+        "on_failure": check.on_failure,
+    }
+
+
+def _health_json(vm: "pb.Vm") -> Mapping[str, Any] | None:
+    if not vm.HasField("health"):
+        return None
+    health = vm.health
+    return {"state": health.state, "text": health.text, "since": rfc3339(health.since_ms)}
 
 
 def _move_json(vm: "pb.Vm") -> Mapping[str, Any] | None:

@@ -81,6 +81,8 @@ class NodeConfig:
     found."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """What its operator says of it, for the placement of VMs."""
+    metrics_bind: str | None = None
+    """Where Prometheus is answered, `host:port`; None: nowhere."""
 
 
 def load(path: Path | None, flags: Mapping[str, Mapping[str, Any]]) -> NodeConfig:
@@ -123,6 +125,7 @@ def _assembled(values: Mapping[str, Mapping[str, Any]]) -> NodeConfig:
         lease=lease,
         labels=node.get("labels", {}),
         watchdog_mode=values.get("watchdog", {}).get("mode", "auto"),
+        metrics_bind=values.get("metrics", {}).get("bind"),
     )
 
 

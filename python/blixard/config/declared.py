@@ -40,6 +40,13 @@ class DeclaredVm:
     prefer_near: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
     prefer_apart: tuple[str, ...] = ()
+    check: str = ""
+    """As `blixard vm create --check` has it; empty: none."""
+    check_interval_ms: int = 10_000
+    check_timeout_ms: int = 5_000
+    check_failures: int = 3
+    check_start_period_ms: int = 60_000
+    check_on_failure: str = "report"
 
 
 RULES: Final = ("require", "prefer", "near", "prefer_near", "apart", "prefer_apart")
@@ -71,6 +78,12 @@ def load_vms(path: Path) -> tuple[DeclaredVm, ...]:
 def _source(raw: Any) -> str:
     if not isinstance(raw, str) or not raw:
         raise WrongValueError(f"{shown(raw)} is no source", 'write a reference: "REF#NAME"')
+    return raw
+
+
+def _text(raw: Any) -> str:
+    if not isinstance(raw, str):
+        raise WrongValueError(f"{shown(raw)} is no text", 'write it in quotes: "tcp:HOST:PORT"')
     return raw
 
 
@@ -113,6 +126,12 @@ VM_KEYS: Final[Mapping[str, Key]] = {
     "prefer_near": Key("--prefer-near", _list_of(Relation.parse, "db/zone")),
     "apart": Key("--apart", _list_of(Relation.parse, "web")),
     "prefer_apart": Key("--prefer-apart", _list_of(Relation.parse, "web/zone")),
+    "check": Key("--check", _text),
+    "check_interval_ms": Key("--check-interval", integer(1_000, 3_600_000)),
+    "check_timeout_ms": Key("--check-timeout", integer(100, 60_000)),
+    "check_failures": Key("--check-failures", integer(1, 100)),
+    "check_start_period_ms": Key("--check-start-period", integer(0, 3_600_000)),
+    "check_on_failure": Key("--check-on-failure", one_of("report", "restart")),
 }
 
 

@@ -208,6 +208,9 @@ KEYS: Final[Mapping[str, Mapping[str, Key]]] = {
         "kill_ms": Key("--kill-ms", integer(1_000, 60_000)),
         "watchdog_ms": Key("--watchdog-ms", integer(1_000, 600_000)),
     },
+    "metrics": {
+        "bind": Key("--metrics-bind", _address),
+    },
     "watchdog": {
         "mode": Key("--watchdog-mode", one_of("auto", "guaranteed", "best-effort")),
     },

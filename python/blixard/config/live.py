@@ -7,6 +7,7 @@ from blixard.config import NodeConfig
 
 _KEYS: Final = {
     "founding": "node.bootstrap",
+    "metrics_bind": "metrics.bind",
     "node_id": "node.id",
     "watchdog_mode": "watchdog.mode",
 }

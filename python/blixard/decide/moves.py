@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from blixard.commands import AbandonMove, AssignStandby, HandOverVm, MoveVm
+from blixard.machine.moves import is_leaving
 from blixard.model import Cluster, Node, Readiness, State, Vm
 from blixard.scheduler import Planner, held_by_node
 
@@ -14,11 +15,7 @@ _GIVES_UP: Final = frozenset({State.BUILDING, State.STARTING, State.RUNNING})
 
 def duties(cluster: Cluster, planner: Planner) -> Iterator[Duty]:
     """The next step of every move that is under way, and the next move of every drain."""
-    moving = [
-        vm
-        for vm in cluster.vms.values()
-        if vm.move is not None and not vm.move.failed and vm.release is None and vm.holder
-    ]
+    moving = [vm for vm in cluster.vms.values() if is_leaving(vm)]
     for vm in sorted(moving, key=lambda vm: vm.name):
         yield from _onward(cluster, planner, vm)
     drained = [node for node in cluster.nodes.values() if node.drain is not None]

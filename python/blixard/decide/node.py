@@ -4,23 +4,29 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from blixard.commands import Kept, ReportStandby, ReportVm
+from blixard.commands import Kept, ReportHealth, ReportStandby, ReportVm
+from blixard.health import Tally
 from blixard.machine.placements import FENCED
 from blixard.model import (
     DEFAULT_GRACE_MS,
     Cluster,
+    HealthState,
     Node,
     Readiness,
     Reason,
     State,
     Vm,
 )
-from blixard.ports import BuildState, Run, SeenBuild, SeenUnit, UnitState
+from blixard.ports import BuildState, Checked, Run, SeenBuild, SeenUnit, UnitState
 from blixard.source import PackedSource, Source
 
 SETTLE_MS: Final = 2_000
 """How long a unit must stay active before it is called running, so that a guest that dies at once
 is never reported as running."""
+
+
+UNCHECKED: Final[Mapping[str, tuple[int, Tally]]] = {}
+"""What is known of guests that nobody checks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,17 @@ class Discard:
     name: str
 
 
-Action = Build | CancelBuild | ReleaseBuild | Start | Stop | Discard | ReportVm | ReportStandby
+Action = (
+    Build
+    | CancelBuild
+    | ReleaseBuild
+    | Start
+    | Stop
+    | Discard
+    | ReportVm
+    | ReportHealth
+    | ReportStandby
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +96,8 @@ class Past:
     epoch: int
     ran_ms: int = 0
     """For how long it was active."""
+    well_ms: int = 0
+    """For how long its check has passed."""
     is_fenced: bool = False
     """It was there when the lease of its host ended."""
 
@@ -90,6 +108,7 @@ def actions(
     units: Mapping[str, SeenUnit],
     builds: Mapping[str, SeenBuild],
     past: Mapping[str, Past],
+    tallies: Mapping[str, tuple[int, Tally]] = UNCHECKED,
 ) -> Iterator[Action]:
     """What a node does, given the units and builds it sees on its host."""
     for name in sorted({*cluster.vms, *units, *builds}):
@@ -99,6 +118,7 @@ def actions(
             yield from _not_held(name, unit, build, known=False)
         elif _holds(me, vm):
             yield from _held(cluster, me, vm, unit, build, past.get(name))
+            yield from _checked(me, vm, unit, tallies.get(name))
         elif _stands_by(me, vm):
             yield from _build_ahead(cluster, me, vm, unit, build)
         else:
@@ -248,10 +268,63 @@ def _watched(node: Node, me: Me, vm: Vm, unit: SeenUnit, past: Past) -> Iterator
         reason = Reason(FENCED, f"the lease of node-{me.node_id} ended, and the VM with it")
         yield _report(me, vm, State.FAILED, reason)
     elif unit.state is UnitState.EXITED:
-        failed = _report(me, vm, State.FAILED, Reason("guest-exited", unit.detail))
-        yield replace(failed, ran_ms=past.ran_ms)
+        reason = Reason("guest-exited", unit.detail)
+        ran_ms = past.ran_ms
+        if vm.health is not None and _restarts(vm, vm.health.state):
+            reason = Reason("guest-unhealthy", f"its check failed: {vm.health.text}")
+            # What counts is how long it served, not how long it took to find out that it does not.
+            ran_ms = past.well_ms
+        failed = _report(me, vm, State.FAILED, reason)
+        yield replace(failed, ran_ms=ran_ms)
     elif settled and vm.state is not State.RUNNING:
         yield _report(me, vm, State.RUNNING, Reason("active", f"runs on node-{me.node_id}"))
+
+
+def to_check(
+    cluster: Cluster, me: Me, units: Mapping[str, SeenUnit]
+) -> Iterator[tuple[str, Checked]]:
+    """The guests of this node that run, and have a check."""
+    for name, unit in units.items():
+        vm = cluster.vms.get(name)
+        check = vm.policy.check if vm is not None else None
+        if vm is None or check is None or not _holds(me, vm) or vm.release is not None:
+            continue
+        if vm.state is State.RUNNING and _is_its_unit(vm, unit):
+            has_passed = vm.health is not None and vm.health.state is HealthState.OK
+            yield name, Checked(unit.epoch, check, unit.active_ms, has_passed)
+
+
+def _checked(
+    me: Me, vm: Vm, unit: SeenUnit | None, found: tuple[int, Tally] | None
+) -> Iterator[Action]:
+    """Tell the cluster whether a guest serves, when that has changed; and end one that does not, if
+    its check says so. That it failed is in the log before it is ended."""
+    holder, check = vm.holder, vm.policy.check
+    if holder is None or check is None or found is None or vm.state is not State.RUNNING:
+        return
+    epoch, tally = found
+    if not tally.is_known or unit is None or epoch != holder.epoch or not _is_its_unit(vm, unit):
+        return
+    state = tally.state(check)
+    if vm.health is None or vm.health.state is not state:
+        yield ReportHealth(
+            vm.name, vm.uid, me.node_id, me.incarnation, epoch, me.session, state, tally.text
+        )
+    elif _restarts(vm, state) and vm.release is None:
+        yield Stop(vm.name, DEFAULT_GRACE_MS, kill=False)
+
+
+def _restarts(vm: Vm, state: HealthState) -> bool:
+    check = vm.policy.check
+    return check is not None and check.restarts and state is HealthState.FAILING
+
+
+def _is_its_unit(vm: Vm, unit: SeenUnit) -> bool:
+    return (
+        vm.holder is not None
+        and (unit.uid, unit.epoch) == (vm.uid, vm.holder.epoch)
+        and unit.state is UnitState.ACTIVE
+    )
 
 
 def _end(name: str, unit: SeenUnit, *, kill: bool = False) -> Action:

@@ -21,7 +21,7 @@ from blixard.errors import BlixardError
 from blixard.model import (
     Reason,
 )
-from blixard.ports import BuildState, SeenBuild
+from blixard.ports import UNMEASURED, BuildState, Meters, SeenBuild, Timed
 from blixard.source import FlakeSource, PackedSource, Source, StoreSource
 
 # Evaluating a NixOS configuration takes about a GiB of memory.
@@ -109,6 +109,7 @@ class NixBuilder:
         *,
         wake: Callable[[], None],
         timeout_ms: int = 1_800_000,
+        meters: Meters = UNMEASURED,
     ) -> None:
         self._roots = directory / "roots"
         self._logs = directory / "logs"
@@ -116,6 +117,7 @@ class NixBuilder:
         self._volumes = directory / "volumes"
         self._nix = nix
         self._wake = wake
+        self._meters = meters
         self.timeout_ms = timeout_ms
         """How long a build may take that begins from now on."""
         self._tasks = Tasks()
@@ -167,13 +169,17 @@ class NixBuilder:
     async def _run(self, name: str, build: _Build, source: Source, content: bytes) -> None:
         try:
             async with self._slots:
+                ended = self._meters.timed(Timed.BUILD)
                 runner, volumes = await self._realise(name, build, source, content)
         except _FailedError as failed:
+            self._meters.built(failed.code)
             reason = Reason(failed.code, build.explain(failed.headline))
             result = SeenBuild(build.epoch, BuildState.FAILED, build.line, reason=reason)
         else:
+            self._meters.built("built")
             result = SeenBuild(build.epoch, BuildState.BUILT, build.line, runner, volumes=volumes)
             self._kept[name] = SeenBuild(0, BuildState.BUILT, runner=runner, volumes=volumes)
+        ended()
         assert self._building[name] is build, "a build that was cancelled has ended by that"
         del self._building[name]
         self._results[name] = result

@@ -30,6 +30,7 @@ _CONSOLE_BYTES = 2048
 # Between the end of a process and its last words being in the journal.
 _JOURNAL_S = 0.3
 _RETRY_S = 1.0
+_ASKING_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -128,8 +129,10 @@ class SystemdUnits:
         """Whether systemd is stopping the whole host, and with it the VMs; False if that cannot be
         told."""
         try:
-            return await self._bus.is_shutting_down()
-        except BlixardError:
+            # A bus that hangs must not keep a daemon from ending.
+            async with asyncio.timeout(_ASKING_S):
+                return await self._bus.is_shutting_down()
+        except (BlixardError, TimeoutError):
             return False
 
     @property

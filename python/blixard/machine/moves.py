@@ -95,9 +95,9 @@ def _refused(cluster: Cluster, vm: Vm, node: Node) -> Rejected | None:
 def hand_over(cluster: Cluster, index: int, at_ms: int, command: HandOverVm) -> Step:
     """The other node is ready: have the holder stop the VM. Checked once more, for that node may
     have been lost or filled meanwhile."""
-    vm = _moving(cluster, command.name, command.uid, command.epoch)
+    vm = _leaving(cluster, command.name, command.uid, command.epoch)
     node = cluster.nodes.get(command.to)
-    if vm is None or vm.move is None or vm.move.to != command.to or vm.release is not None:
+    if vm is None or vm.move is None or vm.move.to != command.to:
         return cluster, Rejected(Code.STALE, f"{command.name} no longer moves")
     if node is None or not takes_vms(node, command.incarnation):
         return cluster, Rejected(Code.STALE, f"node-{command.to} takes no VMs")
@@ -111,18 +111,27 @@ def hand_over(cluster: Cluster, index: int, at_ms: int, command: HandOverVm) -> 
 
 def abandon(cluster: Cluster, index: int, command: AbandonMove) -> Step:
     """Note why a move came to nothing. The VM stays where it is."""
-    vm = _moving(cluster, command.name, command.uid, command.epoch)
-    if vm is None or vm.move is None or vm.release is not None:
+    vm = _leaving(cluster, command.name, command.uid, command.epoch)
+    if vm is None or vm.move is None:
         return cluster, Rejected(Code.STALE, f"{command.name} no longer moves")
     failed = replace(vm.move, failed=command.why)
     return put(cluster, replace(vm, move=failed)), Accepted(index)
 
 
-def _moving(cluster: Cluster, name: str, uid: int, epoch: int) -> Vm | None:
+def is_leaving(vm: Vm) -> bool:
+    """Whether a node still holds a VM that is to move to another."""
+    move, holder = vm.move, vm.holder
+    if move is None or move.failed or holder is None or vm.release is not None:
+        return False
+    return holder.node_id != move.to
+
+
+def _leaving(cluster: Cluster, name: str, uid: int, epoch: int) -> Vm | None:
+    """The VM of a leader's word on a move, if that word is not overtaken."""
     vm = cluster.vms.get(name)
     if vm is None or vm.uid != uid or vm.holder is None or vm.holder.epoch != epoch:
         return None
-    return vm if vm.move is not None and not vm.move.failed else None
+    return vm if is_leaving(vm) else None
 
 
 def drain(cluster: Cluster, index: int, at_ms: int, command: DrainNode) -> Step:

@@ -45,8 +45,8 @@ def place(cluster: Cluster, index: int, at_ms: int, command: PlaceVm) -> Step:
         or vm.holder is not None
     ):
         return cluster, Rejected(Code.STALE, f"{command.name} no longer waits for a node")
-    if node is None or not takes_vms(node, command.incarnation):
-        return cluster, Rejected(Code.STALE, f"node-{command.node_id} takes no VMs")
+    if node is None or node.incarnation != command.incarnation:
+        return cluster, Rejected(Code.STALE, f"that life of node-{command.node_id} is over")
     free = free_capacity(cluster, node.node_id, besides=vm.name)
     for refusal in (
         *on_its_own(vm, node),

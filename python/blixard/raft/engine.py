@@ -217,6 +217,12 @@ class RaftEngine:
             },
         )
 
+    def lag(self) -> dict[int, int]:
+        """Entries that each other member is not known to have; empty if this node does not lead."""
+        core = self._core
+        others = [node for node in core.members if node != core.self_id and core.leads]
+        return {n: self._journal.last_index - core.replicator.match_of(n) for n in others}
+
     @property
     def journal(self) -> Journal:
         """This node's log, to be looked at."""

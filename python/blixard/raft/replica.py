@@ -1,6 +1,6 @@
 """The `Log` port over the consensus engine: commands become bytes, and bytes the next state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from blixard import codec
@@ -21,7 +21,7 @@ from blixard.model import (
     Rejected,
     RequestId,
 )
-from blixard.ports import Clock, Done, LogStatus, Unavailable
+from blixard.ports import UNMEASURED, Clock, Done, LogStatus, Meters, Timed, Unavailable
 from blixard.raft import outcome as raft
 from blixard.raft.engine import RaftEngine
 from blixard.raft.renewals import Renewals
@@ -159,12 +159,14 @@ class Replica:
         cluster_id: str,
         clock: Clock,
         forward: Forward,
+        meters: Meters = UNMEASURED,
     ) -> None:
         self._engine = engine
         self._state = state
         self._cluster_id = cluster_id
         self._clock = clock
         self._forward = forward
+        self._meters = meters
         self._renewals = Renewals(self.propose, self.cluster)
         state.decided_index = engine.status().last_index
 
@@ -186,12 +188,17 @@ class Replica:
             state_digest=self._state.state_digest,
         )
 
+    def lag(self) -> Mapping[int, int]:
+        """Entries that each other member is not known to have; empty if this node does not lead."""
+        return self._engine.lag()
+
     def propose(
         self, command: Command, done: Done, request: RequestId | None = None, by: str = ""
     ) -> None:
         entry = codec.encode_entry(Entry(command, self._clock.wall_ms(), request, by))
         # However much the cluster has to do, hosts must not lose their leases over it.
-        self._engine.propose(entry, _decided(done), urgent=isinstance(command, RenewLeases))
+        told = _decided(done, self._meters.timed(Timed.COMMIT))
+        self._engine.propose(entry, told, urgent=isinstance(command, RenewLeases))
 
     def submit(self, command: Command, done: Done) -> None:
         status = self._engine.status()
@@ -220,10 +227,11 @@ class Replica:
         self._engine.transfer_leadership()
 
 
-def _decided(done: Done) -> raft.Done:
+def _decided(done: Done, committed: Callable[[], None] = lambda: None) -> raft.Done:
     def decided(proposed: raft.Outcome) -> None:
         match proposed:
             case raft.Applied(index, outcome):
+                committed()
                 done(outcome if isinstance(outcome, Accepted | Rejected) else Accepted(index))
             case raft.NotLeader(leader_id):
                 done(Unavailable("this node does not lead", leader_id))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from blixard.errors import BlixardError, Code
+from blixard.ports import UNMEASURED, Meters, Timed
 
 
 class Row(NamedTuple):
@@ -119,9 +120,10 @@ class SqliteStore:
     4.1), which is why the marks live in a file of their own.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, meters: Meters = UNMEASURED) -> None:
         """Open or create the store. Raises `BlixardError` if the disk fails, or the directory is
         unusable or in use, and `CorruptJournal` if the database is damaged."""
+        self._meters = meters
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._marks = os.open(directory / "raft.mark", os.O_RDWR | os.O_CREAT, 0o600)
@@ -166,7 +168,7 @@ class SqliteStore:
         return Stored(heads[0][0], snapshots[0][0] if snapshots else None, stored_rows)
 
     def commit(self, batch: Batch) -> None:
-        run = self._database.execute
+        run, synced = self._database.execute, self._meters.timed(Timed.JOURNAL_SYNC)
         try:
             run("BEGIN IMMEDIATE")
             run("DELETE FROM log WHERE idx <= ?", (batch.base,))
@@ -178,6 +180,7 @@ class SqliteStore:
             run("COMMIT")
         except _SQLITE_ERRORS as error:
             raise _failure(error) from error
+        synced()
 
     def read_marks(self) -> list[bytes]:
         try:
@@ -190,11 +193,13 @@ class SqliteStore:
     def write_mark(self, slot: int, mark: bytes) -> None:
         assert slot in (0, 1)
         assert len(mark) <= SLOT_BYTES
+        synced = self._meters.timed(Timed.JOURNAL_SYNC)
         try:
             os.pwrite(self._marks, mark.ljust(SLOT_BYTES, b"\0"), slot * SLOT_DISTANCE)
             os.fdatasync(self._marks)
         except OSError as error:
             raise _failure(error) from error
+        synced()
 
     def close(self) -> None:
         self._database.close()

@@ -1,4 +1,5 @@
-"""The person who looks after the hosts: replaces damaged journals, and lets nodes leave and join.
+"""The person who looks after the hosts: replaces damaged journals, lets nodes leave and join, moves
+VMs and drains nodes.
 
 A node whose journal is damaged, or that was wiped, comes back only as a new member: it is removed,
 its data directory is emptied, and it is started again. Where VMs are to be kept, the person says
@@ -8,7 +9,7 @@ that a host is down, but only once all machines are off on which they can run.
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from blixard.commands import ConfirmDown, RemoveNode
+from blixard.commands import Command, ConfirmDown, DrainNode, MoveVm, RemoveNode, ResumeNode
 from blixard.errors import Code
 from blixard.model import Accepted, Rejected
 from blixard.sim.network import OUTSIDE
@@ -35,11 +36,17 @@ class Administrator:
         self._world = world
         self._asked: set[int] = set()
         self._kept: frozenset[int] = frozenset()
+        self._relocates = False
         world.later(LOOK_US, self._look)
 
+    def relocate(self) -> None:
+        """From now on, now and then, move VMs and drain nodes."""
+        self._relocates = True
+
     def keep(self, nodes: Iterable[int]) -> None:
-        """Remove none of these from now on, also where it was asked before."""
+        """From now on remove none of these, also where it was asked before, and drain none."""
         self._kept = frozenset(nodes)
+        self._relocates = False
 
     def _look(self) -> None:
         self._world.later(LOOK_US, self._look)
@@ -49,6 +56,38 @@ class Administrator:
             elif _is_turned_away(host) and self._world.random.random() < NOTICES:
                 self.switch_off_old(host)
                 self.confirm(host, 0.5)
+        self._relocate()
+
+    def _relocate(self) -> None:
+        """Now and then move a VM, or drain a node or end its drain; at last, end all drains."""
+        world, cluster = self._world, self._world.checks.canon.cluster
+        drained = sorted(i for i, node in cluster.nodes.items() if node.drain is not None)
+        nodes = sorted(cluster.nodes)
+        held = sorted(name for name, vm in cluster.vms.items() if vm.holder is not None)
+        if not self._relocates:
+            for node_id in drained:
+                self._propose(ResumeNode(node_id, "operator"), "resumed")
+        elif drained and world.random.random() < 0.3:
+            self._propose(ResumeNode(world.random.choice(drained), "operator"), "resumed")
+        elif nodes and world.random.random() < 0.1:
+            until_restart = world.random.random() < 0.5
+            drain = DrainNode(world.random.choice(nodes), "operator", until_restart=until_restart)
+            self._propose(drain, "drained")
+        elif held and world.random.random() < 0.4:
+            name, to = world.random.choice(held), world.random.choice(nodes)
+            self._propose(MoveVm(name, to, "operator", grace_ms=1_000), "moved")
+
+    def _propose(self, command: Command, bit: str) -> None:
+        """Ask whoever may lead, once; `bit` is noted if it is accepted."""
+
+        def told(outcome: Any) -> None:
+            if isinstance(outcome, Accepted):
+                self._world.bit(bit)
+
+        leader = self._leader()
+        if leader is not None:
+            serve = _proposing(command)
+            self._world.network.call(OUTSIDE, leader, serve, told, CALL_MS)
 
     def _care_for(self, host: "Host") -> None:
         known = self._world.checks.canon.cluster.nodes.get(host.node_id)
@@ -90,13 +129,7 @@ class Administrator:
         known = self._world.checks.canon.cluster.nodes.get(host.node_id)
         if known is None:
             return
-        command = ConfirmDown(host.node_id, known.incarnation, "operator")
-
-        def serve(node: "Node", reply: Callable[[Any], None]) -> None:
-            if node.is_open and node.engine.leads:
-                node.log.propose(command, reply)
-            else:
-                reply(None)
+        serve = _proposing(ConfirmDown(host.node_id, known.incarnation, "operator"))
 
         def told(outcome: Any) -> None:
             match outcome:
@@ -144,6 +177,18 @@ class Administrator:
             done(outcome)
 
         self._world.network.call(OUTSIDE, leader, serve, told, CALL_MS)
+
+
+def _proposing(command: Command) -> Callable[["Node", Callable[[Any], None]], None]:
+    """How a node serves the wish for a command, if it leads."""
+
+    def serve(node: "Node", reply: Callable[[Any], None]) -> None:
+        if node.is_open and node.engine.leads:
+            node.log.propose(command, reply)
+        else:
+            reply(None)
+
+    return serve
 
 
 def _is_turned_away(host: "Host") -> bool:

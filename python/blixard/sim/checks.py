@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from blixard import codec
 from blixard.commands import ConfirmDown, RegisterNode, ReportVm
 from blixard.errors import BlixardError
-from blixard.model import Accepted, Holder, Outcome, RequestId, Vm
+from blixard.model import Accepted, HealthState, Holder, Outcome, RequestId, Vm
 from blixard.ports import Run
 from blixard.raft import snapshot as snapshots
 from blixard.raft.replica import StateDiffers
@@ -268,6 +268,10 @@ class Checks:
         """A daemon begins to stop a VM."""
         vm = self.canon.cluster.vms.get(name)
         if vm is None or vm.uid != uid or vm.holder is None or vm.release is not None:
+            return
+        check = vm.policy.check
+        failing = vm.health is not None and vm.health.state is HealthState.FAILING
+        if failing and check is not None and check.restarts:
             return
         node = self.canon.cluster.nodes.get(node_id)
         if node is not None and vm.holder == Holder(node_id, node.incarnation, epoch):

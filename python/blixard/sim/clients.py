@@ -27,7 +27,7 @@ from blixard.model import (
     VmSpec,
     Wanted,
 )
-from blixard.policy import Failover, OnQuorumLoss, Policy
+from blixard.policy import CheckKind, Failover, GuestCheck, OnQuorumLoss, Policy
 from blixard.ports import Unavailable
 from blixard.sim.network import OUTSIDE
 from blixard.sim.operations import Absent, Answer, Call, Operation, Seen, Verb
@@ -43,8 +43,10 @@ PATIENCE_US: Final = 40_000_000
 VERBS: Final = (*Verb, *[Verb.CREATE, Verb.START, Verb.RESTART] * 2, Verb.READ)
 """As often as they are asked: most VMs are there, and are to run."""
 KEEP: Final = Policy(OnQuorumLoss.KEEP)
+CHECKED: Final = Policy(check=GuestCheck(CheckKind.TCP, "10.0.0.9:80", restarts=True))
 POLICIES: Final = (
-    *[Policy()] * 4,
+    *[Policy()] * 2,
+    *[CHECKED] * 2,
     *[KEEP] * 2,
     Policy(failover=Failover.ALWAYS),
     Policy(OnQuorumLoss.KEEP, Failover.ALWAYS, restart_limit=1),

@@ -162,6 +162,7 @@ KINDS: Final[dict[str, Strike]] = {
     "start-failure": faults_vms.start_failure,
     "vm-crash": faults_vms.vm_crash,
     "driver-hang": faults_vms.driver_hang,
+    "guest-stall": faults_vms.guest_stall,
     "agent-pause": faults_leases.agent_pause,
     "daemon-dead": faults_leases.daemon_dead,
     "keeper-dead": faults_leases.keeper_dead,

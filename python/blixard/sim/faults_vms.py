@@ -35,6 +35,20 @@ def vm_crash(faults: "Faults") -> None:
             return
 
 
+def guest_stall(faults: "Faults") -> bool:
+    """A guest that is checked serves no more."""
+    cluster = faults.world.checks.canon.cluster
+    for host in faults.running():
+        for name, unit in sorted(host.hypervisor.units.items()):
+            vm = cluster.vms.get(name)
+            checked = vm is not None and vm.policy.check is not None
+            if checked and unit.is_there and unit.serves:
+                host.hypervisor.stall_guest(name)
+                faults.world.bit("guest-stall")
+                return True
+    return False
+
+
 def driver_hang(faults: "Faults") -> None:
     hypervisor = faults.host().hypervisor
     if faults.random.random() < 0.3:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from blixard.ports import Run, SeenUnit, UnitState
+from blixard.health import Tally
+from blixard.ports import Checked, Run, SeenUnit, UnitState
 
 if TYPE_CHECKING:
     from blixard.sim.computer import Computer
@@ -46,6 +47,8 @@ class Unit:
     """How often it began."""
     is_killed: bool = False
     is_unkillable: bool = False
+    serves: bool = True
+    """Its guest passes its check."""
     excuse: str = ""
     """What keeps it beyond the lease of a best-effort host, outside of the promise."""
 
@@ -224,6 +227,10 @@ class Hypervisor:
         if unit.is_killed:
             self._end(unit, "it was killed")
 
+    def stall_guest(self, name: str) -> None:
+        """It goes on, and serves no more until it is started anew."""
+        self.units[name].serves = False
+
     def crash_guest(self, name: str) -> None:
         self._end(self.units[name], "the guest died")
 
@@ -271,3 +278,23 @@ class Units:
 
     def tell_again(self) -> None:
         self._keeper.renew(self._newest_ms)
+
+
+class GuestChecks:
+    """`ports.Checks` of one daemon: what a guest would answer is known at once."""
+
+    def __init__(self, computer: "Computer") -> None:
+        self._hypervisor = computer.hypervisor
+        self._wanted: Mapping[str, Checked] = {}
+
+    def keep(self, wanted: Mapping[str, Checked]) -> None:
+        self._wanted = wanted
+
+    def seen(self) -> Mapping[str, tuple[int, Tally]]:
+        return {name: (one.epoch, self._tally(name, one)) for name, one in self._wanted.items()}
+
+    def _tally(self, name: str, checked: Checked) -> Tally:
+        unit = self._hypervisor.units.get(name)
+        if unit is None or unit.serves:
+            return Tally(is_known=True, has_passed=True, text="it answers")
+        return Tally(True, True, checked.check.failures, "it does not answer")

@@ -21,7 +21,7 @@ from blixard.raft.recovery import bootstrap, identity_of, join
 from blixard.raft.replica import Replica
 from blixard.sim import releases
 from blixard.sim.disk import DiskStore
-from blixard.sim.hypervisor import Units
+from blixard.sim.hypervisor import GuestChecks, Units
 from blixard.sim.world import CLUSTER_ID
 from blixard.v1 import blixard_pb2 as pb
 from blixard.v1.raft_pb2 import RaftEnvelope
@@ -154,7 +154,9 @@ class Node:
         )
         computer = host.computer
         units = Units(computer)
-        self.agent = Agent(me, self.log, units, computer.builds, Lives(computer), host)
+        checks = GuestChecks(computer)
+        lives = Lives(computer)
+        self.agent = Agent(me, self.log, units, computer.builds, lives, host, checks=checks)
         self.is_open = True
         computer.hypervisor.changed = computer.builds.changed = self._step_soon
         computer.keeper.came_back = lambda: self.enter(units.tell_again)

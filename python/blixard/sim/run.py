@@ -96,6 +96,7 @@ class Simulation:
             return
         for client in self.clients[: self.plan.clients]:
             client.begin()
+        self.world.administrator.relocate()
         self.faults.begin()
         self.world.run(self.plan.fault_minutes * 60)
         if not self.checks.is_broken:

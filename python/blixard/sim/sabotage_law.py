@@ -21,7 +21,7 @@ register(
 register(
     "room-checked-when-placed",
     "a placement is accepted only if the host has room now, whatever the leader thought",
-    Edit(placements, "place", "if free.vcpus < vm.spec.vcpus or", "if False and"),
+    Edit(placements, "place", "*misfits(vm, node, free),", ""),
 )
 
 register(

@@ -87,7 +87,7 @@ register(
 register(
     "placed-with-the-living",
     "no VM is placed under a life that is over",
-    Edit(rules, "takes_vms", "and not node.is_down", ""),
+    Edit(rules, "_of_the_node", "elif node.is_down", "elif False"),
 )
 
 register(

@@ -167,8 +167,11 @@ class _Place:
             self._is_reset = False
             yield pb.WatchResponse(type="reset", index=self.index or response.index)
         if response.type != "event":
-            # All events up to its index came before it.
-            self.index, self._within = response.index, (0, 0)
+            # All events up to its index came before it. A node that lags begins before that of
+            # which some were told.
+            self.index = response.index
+            if response.index >= self._within[0]:
+                self._within = (0, 0)
             yield response
             return
         at, count = self._within

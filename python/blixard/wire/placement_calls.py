@@ -166,7 +166,7 @@ class PlacementCalls(VmCalls):
             )
         silent = _silent(cluster, status)
         return pb.PlanDrainResponse(
-            node=view.node(cluster, status, cluster.nodes[node_id], None),
+            node=next(view.nodes(cluster, status, [node_id], {})),
             steps=[
                 pb.DrainStep(
                     vm=step.vm.name,

@@ -6,6 +6,7 @@ from typing import Final, Literal, TypeVar
 from blixard.policy import (
     MAX_WORD,
     Failover,
+    GuestCheck,
     OnQuorumLoss,
     Policy,
     Relation,
@@ -15,6 +16,7 @@ from blixard.policy import (
 )
 from blixard.v1 import blixard_pb2 as pb
 from blixard.wire.checks import bad
+from blixard.wire.guest_check import REPORT, RESTART, check
 
 MAX_RESTARTS: Final = 1_000
 MAX_PRIORITY: Final = 1_000
@@ -39,7 +41,7 @@ def policy(message: pb.Policy, present: Policy) -> Policy:
         prefer_near=_relations("prefer_near", message, present.prefer_near),
         apart=_relations("apart", message, present.apart),
         prefer_apart=_relations("prefer_apart", message, present.prefer_apart),
-        check=present.check,
+        check=check(message.check) if message.HasField("check") else present.check,
     )
 
 
@@ -62,6 +64,21 @@ def shown(policy: Policy) -> pb.Policy:
         prefer_near=terms(policy.prefer_near),
         apart=terms(policy.apart),
         prefer_apart=terms(policy.prefer_apart),
+        check=_shown_check(policy.check),
+    )
+
+
+def _shown_check(check: GuestCheck | None) -> pb.GuestCheck | None:
+    if check is None:
+        return None
+    return pb.GuestCheck(
+        kind=check.kind.value,
+        target=check.target,
+        interval_ms=check.interval_ms,
+        timeout_ms=check.timeout_ms,
+        failures=check.failures,
+        start_period_ms=check.start_period_ms,
+        on_failure=RESTART if check.restarts else REPORT,
     )
 
 

@@ -10,10 +10,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from blixard.errors import BlixardError, Code
-from blixard.ports import Consoles, Locker, Output
+from blixard.ports import UNMEASURED, Consoles, Locker, Meters, Output
 from blixard.v1 import blixard_pb2 as pb
 from blixard.v1 import blixard_pb2_grpc as rpc
 from blixard.wire.console_calls import ConsoleCalls
+from blixard.wire.measured import MeasuredCalls
 from blixard.wire.node_log import NodeLog
 from blixard.wire.peer_calls import Founder, PeerCalls, RaftReceiver
 from blixard.wire.placement_calls import PlacementCalls
@@ -99,8 +100,10 @@ class RaftService(rpc.BlixardServiceServicer):
 class Server:
     """Listens from `start` to `stop`."""
 
-    def __init__(self, cluster: ClusterService, raft: RaftService) -> None:
-        self._server = grpc.aio.server(options=_OPTIONS)
+    def __init__(
+        self, cluster: ClusterService, raft: RaftService, meters: Meters = UNMEASURED
+    ) -> None:
+        self._server = grpc.aio.server(interceptors=[MeasuredCalls(meters)], options=_OPTIONS)
         self._health = health.aio.HealthServicer()
         rpc.add_ClusterServiceServicer_to_server(cluster, self._server)
         rpc.add_BlixardServiceServicer_to_server(raft, self._server)

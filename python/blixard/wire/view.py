@@ -1,11 +1,12 @@
 """The state as clients see it: the log's word, and what the answering node knows beyond it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from blixard.machine.rules import free_capacity
+from blixard.machine.rules import Room
 from blixard.model import (
+    Capacity,
     Cluster,
     Membership,
     Node,
@@ -61,8 +62,16 @@ def vm(cluster: Cluster, status: LogStatus, vm: Vm) -> pb.Vm:
         declared=_declaration(vm),
         disk_mib=vm.spec.disk_mib,
         move=move(vm),
+        health=_health(vm),
         decision=vm.decision,
     )
+
+
+def _health(vm: Vm) -> pb.GuestHealth | None:
+    if vm.health is None:
+        return None
+    health = vm.health
+    return pb.GuestHealth(state=health.state.value, text=health.text, since_ms=health.since_ms)
 
 
 def move(vm: Vm) -> pb.Move | None:
@@ -121,10 +130,7 @@ def cluster_status(
     return pb.GetClusterStatusResponse(
         cluster_id=status.cluster_id,
         leader_id=status.leader_id or 0,
-        nodes=[
-            node(cluster, status, cluster.nodes[node_id], renewed_ms_ago.get(node_id))
-            for node_id in sorted(cluster.nodes)
-        ],
+        nodes=nodes(cluster, status, sorted(cluster.nodes), renewed_ms_ago),
         term=status.term,
         commit_index=status.commit_index,
         vms=dict(sorted(states.items())),
@@ -133,14 +139,23 @@ def cluster_status(
     )
 
 
-def node(cluster: Cluster, status: LogStatus, node: Node, renewed_ms_ago: int | None) -> pb.Node:
-    """One node, as the log has it, and what the answering node sees beyond that."""
-    free = free_capacity(cluster, node.node_id)
-    held = [
-        vm
-        for vm in cluster.vms.values()
-        if vm.holder is not None and vm.holder.node_id == node.node_id
-    ]
+def nodes(
+    cluster: Cluster,
+    status: LogStatus,
+    node_ids: Iterable[int],
+    renewed_ms_ago: Mapping[int, int],
+) -> Iterator[pb.Node]:
+    """Nodes, as the log has them, and what the answering node sees beyond that."""
+    room = Room(cluster)
+    held = Counter(vm.holder.node_id for vm in cluster.vms.values() if vm.holder is not None)
+    for node_id in node_ids:
+        free, renewed = room.free(node_id), renewed_ms_ago.get(node_id)
+        yield _node(status, cluster.nodes[node_id], free, held[node_id], renewed)
+
+
+def _node(
+    status: LogStatus, node: Node, free: Capacity, held: int, renewed_ms_ago: int | None
+) -> pb.Node:
     heard_ms = 0 if node.node_id == status.node_id else status.heard_ms.get(node.node_id, -1)
     return pb.Node(
         node_id=node.node_id,
@@ -152,7 +167,7 @@ def node(cluster: Cluster, status: LogStatus, node: Node, renewed_ms_ago: int | 
         memory_mib=node.capacity.memory_mib,
         vcpus_reserved=node.capacity.vcpus - free.vcpus,
         memory_reserved_mib=node.capacity.memory_mib - free.memory_mib,
-        vms=len(held),
+        vms=held,
         version=node.version,
         incarnation=node.incarnation,
         heard_ms=heard_ms,

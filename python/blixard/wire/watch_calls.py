@@ -143,16 +143,14 @@ class _Watcher:
         """How these are, or that they are gone."""
         status = self._node.log.status()
         renewed_ms_ago = self._node.leases.renewed_ms_ago(cluster)
-        for node_id in nodes:
-            name = f"node-{node_id}"
-            if not (self._wants_all or name in self._wanted_nodes):
-                continue
-            known = cluster.nodes.get(node_id)
-            if known is None:
+        wanted = [i for i in nodes if self._wants_all or f"node-{i}" in self._wanted_nodes]
+        for node_id in wanted:
+            if node_id not in cluster.nodes:
+                name = f"node-{node_id}"
                 yield pb.WatchResponse(type="delete", index=index, kind="node", name=name)
-            else:
-                shown = view.node(cluster, status, known, renewed_ms_ago.get(node_id))
-                yield pb.WatchResponse(type="put", index=index, initial=initial, node=shown)
+        here = [node_id for node_id in wanted if node_id in cluster.nodes]
+        for shown in view.nodes(cluster, status, here, renewed_ms_ago) if here else ():
+            yield pb.WatchResponse(type="put", index=index, initial=initial, node=shown)
         for name in vms:
             if not (self._wants_all or name in self._wanted_vms):
                 continue

@@ -112,8 +112,10 @@ let
         "grpcio-health-checking"
         "grpcio-reflection"
         "msgspec"
+        "prometheus-client"
         "pysyncobj"
         "systemd-python"
+        "textual"
         "tomli"
       ]
       (
