@@ -43,6 +43,7 @@ def test_a_cluster_is_watched_through_its_losses(cluster: LoopbackCluster, count
         cluster.lose(leader)
         for terminal in both:
             terminal.until(lambda seen: row(seen, f"node-{leader}")[1:2] == ["silent"], "silence")
+        for terminal in both:
             terminal.until(lambda seen: row(seen, f"node-{leader}")[1:2] == ["down"], "its end")
             terminal.until(lambda seen: f"{leader} is" in seen.split("EVENTS")[1], "the event")
 
