@@ -191,7 +191,8 @@ def join_under_a_name(address: str) -> None:
 
 def pauses_ms(node: LoopbackNode, end_s: float) -> list[int]:
     """Between the moments at which a node saw its lease renewed, from before now until the end."""
-    moments_s = [time.monotonic()]
+    begin_s = time.monotonic()
+    moments_s: list[float] = []
     with grpc.insecure_channel(node.address) as channel:
         stub = rpc.ClusterServiceStub(channel)
         while time.monotonic() < end_s:
@@ -200,13 +201,19 @@ def pauses_ms(node: LoopbackNode, end_s: float) -> list[int]:
                 (me,) = [each for each in answer.nodes if each.node_id == node.node_id]
                 # An answer that comes late makes it seem later than it was: the least is the best.
                 at_s = time.monotonic() - me.renewed_ms_ago / 1000
-                if me.HasField("renewed_ms_ago") and at_s > moments_s[-1] + 0.5:
-                    moments_s.append(at_s)
-                elif me.HasField("renewed_ms_ago"):
+                if me.HasField("renewed_ms_ago"):
+                    if not moments_s or at_s > moments_s[-1] + 0.5:
+                        moments_s.append(at_s)
                     moments_s[-1] = min(moments_s[-1], at_s)
             time.sleep(LOOK_EVERY_S)
-    moments_s.append(end_s)
-    return [round(1000 * (late - early)) for early, late in pairwise(moments_s)]
+    return between_ms(begin_s, moments_s, end_s)
+
+
+def between_ms(begin_s: float, moments_s: list[float], end_s: float) -> list[int]:
+    """The pauses. The first answer can come so late that the first renewal in it was after the
+    beginning: then there was one before, as old as the beginning at least."""
+    first_s = min([begin_s, *moments_s[:1]])
+    return [round(1000 * (late - early)) for early, late in pairwise([first_s, *moments_s, end_s])]
 
 
 def main(directory: Path, seconds: float) -> None:

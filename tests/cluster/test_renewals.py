@@ -51,3 +51,14 @@ def test_names_are_looked_up_meanwhile(measured: Any) -> None:
 
 def test_a_daemon_whose_bus_hangs_stops_before_its_lease_ends(measured: Any) -> None:
     assert measured["stopped_s"] < STOPPED_S
+
+
+def test_a_renewal_that_is_seen_late_makes_no_longer_pause() -> None:
+    """Where the first answer comes after the first renewal, and where it comes before."""
+    assert hung.between_ms(10.0, [10.4, 11.4, 12.4], 13.0) == [400, 1000, 1000, 600]
+    assert hung.between_ms(10.0, [9.7, 10.7, 11.7], 12.0) == [0, 1000, 1000, 300]
+
+
+def test_a_renewal_that_never_comes_is_a_pause_until_the_end() -> None:
+    assert hung.between_ms(10.0, [], 13.0) == [3000]
+    assert hung.between_ms(10.0, [9.5], 13.0) == [0, 3500]
