@@ -5,12 +5,15 @@ from dataclasses import replace
 import pytest
 
 from blixard.commands import (
+    AbandonMove,
     Command,
     CreateVm,
     DeclareVm,
     DeleteVm,
     DisownVm,
     Entry,
+    HandOverVm,
+    MoveVm,
     PlaceVm,
     RemoveNode,
     ReportVm,
@@ -189,6 +192,40 @@ def test_a_failover_starts_what_ran_before(story: Story) -> None:
     node = story.law.cluster.nodes[1]
     story.tell(replace(register(1), previous_incarnation=node.incarnation))
     assert (story.web.spec, story.web.state, story.web.runner) == (SMALL, State.PENDING, RUNNER)
+
+
+@pytest.mark.parametrize("handed", [False, True], ids=["under way", "handed over"])
+@pytest.mark.parametrize("order", [None, RestartVm("web"), StopVm("web")], ids=str)
+def test_what_only_moves_starts_as_it_ran_and_what_is_ordered_as_declared(
+    story: Story, order: Command | None, handed: bool
+) -> None:
+    story.declare(1)
+    story.run()
+    story.declare(1, OTHER, NEW)
+    story.tell(MoveVm("web", 2, "anna"))
+    vm, other = story.web, story.law.cluster.nodes[2].incarnation
+    assert vm.holder is not None
+    if handed or order is None:
+        hand_over = HandOverVm("web", vm.uid, vm.holder.epoch, 2, other)
+        assert isinstance(story.tell(hand_over), Accepted)
+    if order is not None:
+        story.tell(order)
+    story.report(State.STOPPED)
+    stopped = isinstance(order, StopVm)
+    assert story.web.state is (State.STOPPED if stopped else State.PENDING)
+    assert story.web.spec == (SMALL if order is None else OTHER)
+
+
+def test_a_move_that_came_to_nothing_keeps_no_change_away(story: Story) -> None:
+    story.declare(1)
+    story.run()
+    story.declare(1, OTHER, NEW)
+    story.tell(MoveVm("web", 2, "anna"))
+    assert story.web.holder is not None
+    story.tell(AbandonMove("web", story.web.uid, story.web.holder.epoch, "it does not build"))
+    story.tell(RestartVm("web"))
+    story.report(State.STOPPED)
+    assert (story.web.spec, story.web.state) == (OTHER, State.PENDING)
 
 
 def test_a_change_that_was_taken_back_builds_nothing_anew(story: Story) -> None:

@@ -84,7 +84,8 @@ def give_up(vm: Vm, at_ms: int, release: Release, why: str) -> Vm:
 def without_holder(cluster: Cluster, vm: Vm, at_ms: int, reason: Reason) -> Cluster:
     """Free a VM. Only if that was ordered does it become what was declared meanwhile: a failover
     or a move starts what ran before."""
-    ordered = vm.release is not None and vm.move is None
+    is_moved = vm.move is not None and vm.move.handed_ms > 0
+    ordered = vm.release is not None and not is_moved
     freed = as_declared(vm) if ordered else vm
     match freed.wanted:
         case Wanted.DELETED:

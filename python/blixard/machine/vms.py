@@ -11,6 +11,7 @@ from blixard.model import (
     Accepted,
     Cluster,
     Fix,
+    Move,
     Outcome,
     Reason,
     Rejected,
@@ -105,7 +106,7 @@ def stop(cluster: Cluster, index: int, at_ms: int, command: StopVm) -> Step:
         return cluster, no_such_vm(command.name)
     if vm.state is State.STOPPED:
         return cluster, Accepted(index, f"{vm.name} is already stopped")
-    stopped = replace(vm, wanted=Wanted.STOPPED)
+    stopped = replace(vm, wanted=Wanted.STOPPED, move=_no_longer_as_it_was(vm.move))
     release = Release(command.grace_ms, command.kill)
     return put(cluster, give_up(stopped, at_ms, release, "stopped by request")), Accepted(index)
 
@@ -116,9 +117,16 @@ def restart(cluster: Cluster, index: int, at_ms: int, command: RestartVm) -> Ste
         return cluster, no_such_vm(command.name)
     if vm.holder is None:
         return start(cluster, index, at_ms, StartVm(command.name))
-    wanted = replace(vm, wanted=Wanted.RUNNING, failures=0, failed_on=None)
+    move = _no_longer_as_it_was(vm.move)
+    wanted = replace(vm, wanted=Wanted.RUNNING, failures=0, failed_on=None, move=move)
     release = Release(command.grace_ms, command.kill)
     return put(cluster, give_up(wanted, at_ms, release, "restarted by request")), Accepted(index)
+
+
+def _no_longer_as_it_was(move: Move | None) -> Move | None:
+    """A VM that is stopped only to move starts as it ran; one that is stopped by request, while it
+    moves, as it is declared."""
+    return move and replace(move, handed_ms=0)
 
 
 def set_policy(cluster: Cluster, index: int, command: SetPolicy) -> Step:
