@@ -72,12 +72,14 @@ $(GUEST)/vmlinuz:
 demo: venv guest ## three nodes on this machine, and a microVM that survives
 	@.venv/bin/blixard demo
 
-# These only compute, so they share the cores; the others measure times, or fill the machine.
-COMPUTING := tests/core tests/nix tests/sim
+# These compute, or wait, and share the cores; the others measure times, or fill the machine.
+TOGETHER := tests/core tests/nix tests/schedules tests/sim tests/templates tests/test_documents.py \
+  tests/hosts/test_nixos_scripts.py \
+  $(foreach part,apply console demo health lifecycle metrics move,tests/cluster/test_$(part).py)
 
 test: lint guest host-packages $(PROMTOOL) ## every check and test, systemd hosts included
-	@$(PYTHON) -m pytest --numprocesses auto $(COMPUTING)
-	$(PYTHON) -m pytest tests $(addprefix --ignore=,$(COMPUTING))
+	@$(PYTHON) -m pytest --numprocesses auto --dist loadgroup $(TOGETHER)
+	$(PYTHON) -m pytest tests $(addprefix --ignore=,$(TOGETHER))
 
 lint: venv ## ruff and mypy
 	@$(PYTHON) -m ruff check python tests

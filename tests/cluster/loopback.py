@@ -83,13 +83,10 @@ class LoopbackCluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        running = [node for node in self.nodes.values() if node.process is not None]
-        if running:
-            names = self.cli("vm", "list", "-o", "name", check=False).stdout.split()
-            if names:
-                self.cli("vm", "delete", *names, "--yes", "--kill", "--wait", check=False)
+        """Nothing of it is left; how daemons and VMs end when they are told to is tested."""
+        kill_all_of(self.directory)
         for node in self.nodes.values():
-            self.stop(node.node_id)
+            self._end(node.node_id, signal.SIGKILL)
 
     # --- daemons --------------------------------------------------------------------------------
 
@@ -140,16 +137,7 @@ class LoopbackCluster:
 
     def lose(self, node_id: int) -> None:
         """The whole host at once: kill -9 of the daemon, and of all that it has started."""
-        directory = str(self.nodes[node_id].directory)
-        doomed = [self.nodes[node_id].pid]
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                command = (entry / "cmdline").read_bytes().decode(errors="replace")
-                if directory in command or str((entry / "cwd").readlink()).startswith(directory):
-                    doomed.append(int(entry.name))
-        for pid in doomed:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_all_of(self.nodes[node_id].directory)
         self._end(node_id, signal.SIGKILL)
 
     def _end(self, node_id: int, number: signal.Signals) -> None:
@@ -221,6 +209,17 @@ class LoopbackCluster:
             if path.exists():
                 return path.read_text(errors="replace")
         return ""
+
+
+def kill_all_of(directory: Path) -> None:
+    """kill -9 of whatever runs in a directory, or was given it as an argument."""
+    own = (str(directory), f"{directory}/")
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            folder = str((entry / "cwd").readlink())
+            if own[1] in command or folder == own[0] or folder.startswith(own[1]):
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cluster.loopback import LoopbackCluster, wait_until
 
-DEATHS = int(os.environ.get("BLIXARD_DEATHS", "3"))
+DEATHS = int(os.environ.get("BLIXARD_DEATHS", "1"))
 LONGEST_MS = 1_000
 """From the kill to the entry of the log that says so."""
 

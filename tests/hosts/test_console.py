@@ -1,14 +1,16 @@
-"""What a VM writes, and its console, on hosts with systemd: followed from host to host.
+"""What a VM writes, its console and its death, on hosts with systemd.
 
 The guest is a shell script that repeats what is typed.
 """
 
 import json
+from datetime import datetime
 
 import pytest
 
 from cluster.runners import flake_of_runner
 from cluster.test_console import ECHO
+from cluster.test_crash import LONGEST_MS
 from hosts.configuration import configuration
 from hosts.conftest import NAMES, OpenLab
 from hosts.machine import Machine
@@ -118,3 +120,16 @@ def test_a_guest_without_what_shares_its_console_runs_on(nodes: list[Machine]) -
     assert "blixard vm restart web" in refused
     host.require_unit_state("microvm@web.service")
     assert host.get_unit_property("microvm@web.service", "MainPID") == runs
+
+
+def test_its_death_is_in_the_log_at_once(nodes: list[Machine]) -> None:
+    host = nodes[host_of(nodes) - 1]
+    runs = host.get_unit_property("microvm@web.service", "MainPID")
+    killed_s = float(host.succeed(f"date +%s.%N; kill -KILL {runs}"))
+    restarts = "blixard events --vm web -n 50 -o json | grep vm-restarts"
+    nodes[0].wait_until_succeeds(restarts, PATIENCE)
+    events = json.loads(nodes[0].succeed("blixard events --vm web -n 50 -o json"))["items"]
+    (told,) = [event for event in events if event["code"] == "vm-restarts"]
+    took_ms = 1_000 * (datetime.fromisoformat(told["at"]).timestamp() - killed_s)
+    print(f"from kill -9 to the log's word, ms: {took_ms:.0f}")
+    assert took_ms <= LONGEST_MS

@@ -27,6 +27,7 @@ MACHINES = {
 }
 
 
+@pytest.mark.xdist_group("hosts")
 @pytest.mark.parametrize("name", MACHINES)
 def test_script(name: str, layers: list[Path]) -> None:
     assert (GUEST / "vmlinuz").exists(), "the guest's kernel is missing: run `make guest`"

@@ -13,7 +13,7 @@ from hosts.conftest import NAMES, OpenLab
 from hosts.machine import Machine, retry
 from hosts.oracle import deadline_ms
 
-ROUNDS = int(os.environ.get("BLIXARD_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("BLIXARD_ROUNDS", "1"))
 PATIENCE = 90
 CONFIG = "/etc/blixard/blixard.toml"
 TICK_S = 0.02
