@@ -72,10 +72,11 @@ $(GUEST)/vmlinuz:
 demo: venv guest ## three nodes on this machine, and a microVM that survives
 	@.venv/bin/blixard demo
 
-# These compute, or wait, and share the cores; the others measure times, or fill the machine.
-TOGETHER := tests/core tests/nix tests/schedules tests/sim tests/templates tests/test_documents.py \
-  tests/hosts/test_nixos_scripts.py \
-  $(foreach part,apply console demo health lifecycle metrics move,tests/cluster/test_$(part).py)
+# These compute, or wait, and share the cores; the others measure times, or fill the machine. Those
+# that take longest come first.
+TOGETHER := tests/hosts/test_nixos_scripts.py tests/sim tests/test_documents.py tests/nix \
+  $(foreach part,lifecycle console demo move health metrics apply,tests/cluster/test_$(part).py) \
+  tests/templates tests/schedules tests/core
 
 test: lint guest host-packages $(PROMTOOL) ## every check and test, systemd hosts included
 	@$(PYTHON) -m pytest --numprocesses auto --dist loadgroup $(TOGETHER)

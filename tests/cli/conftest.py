@@ -1,7 +1,6 @@
 """A fake node, and the command line in this process or in one of its own."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -83,10 +82,4 @@ def spawn(*arguments: str, stdin: int | None = subprocess.DEVNULL) -> subprocess
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        preexec_fn=_hear_ctrl_c,  # noqa: PLW1509 - no threads hold what it needs
     )
-
-
-def _hear_ctrl_c() -> None:
-    """A test run in the background of a shell ignores SIGINT, and its children would too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)

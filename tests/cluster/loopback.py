@@ -159,7 +159,7 @@ class LoopbackCluster:
             [*BLIXARD, *arguments, *addresses],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            env={**os.environ, "BLIXARD_ADDRESS": ""},
+            env={**os.environ, "BLIXARD_ADDRESS": "", "COLUMNS": ""},
             text=True,
             check=False,
             timeout=300,
