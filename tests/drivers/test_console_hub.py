@@ -135,3 +135,14 @@ def test_a_file_is_followed_into_the_next_one(tmp_path: Path) -> None:
     assert followed.end() == [b"login: "]
     followed.close()
     written.close()
+
+
+def test_who_leaves_while_the_guest_writes_ends_nothing(desk: Desk) -> None:
+    leaving, staying = desk.client(), desk.client()
+    leaving.close()
+    ready = desk.selector.select(0)
+    assert len(ready) == 1
+    desk.hub.show(b"more")
+    for key, _ in ready:
+        key.data(key.fileobj)
+    assert staying.recv(100) == b"more"

@@ -94,7 +94,10 @@ class ConsoleHub:
                 self._selector.register(each, selectors.EVENT_READ, self._hear)
 
     def _drop(self, client: socket.socket) -> None:
-        self._clients.discard(client)
+        if client not in self._clients:
+            # What was ready at the same moment has dropped it already.
+            return
+        self._clients.remove(client)
         with contextlib.suppress(KeyError):
             self._selector.unregister(client)
         client.close()
