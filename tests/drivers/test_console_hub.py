@@ -1,5 +1,6 @@
 """What shares a guest's serial port holds up neither the guest nor anybody else."""
 
+import contextlib
 import os
 import selectors
 import socket
@@ -146,3 +147,19 @@ def test_who_leaves_while_the_guest_writes_ends_nothing(desk: Desk) -> None:
     for key, _ in ready:
         key.data(key.fileobj)
     assert staying.recv(100) == b"more"
+
+
+def test_who_leaves_a_guest_that_reads_nothing_makes_room(desk: Desk) -> None:
+    for _ in range(6):
+        client = desk.client()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client.send(bytes(65_536))
+                desk.turn()
+        client.close()
+        desk.until(lambda: desk.turn() == 0)
+    with pytest.raises(BlockingIOError):
+        desk.client().recv(1)
+    with contextlib.suppress(BlockingIOError):
+        while os.read(desk.hub.stdin, 65_536):
+            desk.turn()
