@@ -163,3 +163,12 @@ def test_who_leaves_a_guest_that_reads_nothing_makes_room(desk: Desk) -> None:
     with contextlib.suppress(BlockingIOError):
         while os.read(desk.hub.stdin, 65_536):
             desk.turn()
+
+
+def test_no_line_is_longer_than_it_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "console.log"
+    path.write_bytes(b"x" * 100_000 + b"\nshort\n\n" + b"y" * 200_000)
+    followed = FollowedFile(path)
+    sizes = [len(line) for line in followed.last(10)]
+    followed.close()
+    assert sizes == [65_536, 34_464, 5, 0, 65_536, 65_536, 65_536, 3_392]
