@@ -78,11 +78,14 @@ class Consoles:
         by another thread. Raises `CallFailed`."""
         has_left = threading.Event()
 
+        def hang_up() -> None:
+            call.cancel()
+
         def until_left() -> Iterator[pb.ConsoleInput]:
             yield from typed
             has_left.set()
             # A node that hears nothing now, such as one that still builds the VM, keeps nobody.
-            leaving = threading.Timer(LEAVING_S, lambda: call.cancel())
+            leaving = threading.Timer(LEAVING_S, hang_up)
             leaving.daemon = True
             leaving.start()
 
