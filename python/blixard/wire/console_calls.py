@@ -16,7 +16,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -186,7 +186,11 @@ class ConsoleCalls:
                     if own
                     else self._lines.there(self._address(place), asked)
                 )
-                async with at as line:
+                async with AsyncExitStack() as sitting:
+                    # Until there is a console, what is typed is lost, but that somebody leaves.
+                    which, line = await either(sitting.enter_async_context(at), _until_left(typed))
+                    if which == 1:
+                        return
                     is_first, silent = False, None
                     await note(f"at the console of {opened.name} on {place.node}")
                     if await _talk(line, typed, context):
