@@ -1,9 +1,11 @@
 """What a node exports, and the listener that answers."""
 
 import socket
+import struct
 import subprocess
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -251,3 +253,40 @@ def test_a_port_in_use_ends_the_start_with_its_reason(tmp_path: Path) -> None:
     assert ran.returncode == Code.ADDRESS_IN_USE.exit_status
     assert f"error[BLX-1031]: cannot serve metrics at {bind}: Address already in use" in ran.stderr
     assert "fix: see who listens with `ss -ltnp`, or choose another --metrics-bind" in ran.stderr
+
+
+def test_no_name_is_looked_up_to_listen(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked_up(name: str) -> str:
+        raise AssertionError(f"{name} is looked up, which may take longer than a lease")
+
+    monkeypatch.setattr("socket.getfqdn", looked_up)
+    port = free_port()
+    listener = Listener(metrics.registry, f"127.0.0.1:{port}")
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            assert b"blixard_build_info" in answer.read()
+    finally:
+        listener.close()
+
+
+def test_who_only_knocks_leaves_no_traceback(
+    metrics: Metrics, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    listener = Listener(metrics.registry, f"127.0.0.1:{port}")
+    with socket.create_connection(("127.0.0.1", port)) as knocking:
+        # As load balancers do: the connection is reset.
+        knocking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        answer.read()
+    listener.close()
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_kept_of_deleted_vms_is_dropped(metrics: Metrics) -> None:
+    for number in range(3):
+        lost = replace(vm(f"vm-{number}", State.PENDING, None, "host-lost"), uid=number)
+        metrics.look(World([lost]), World([]))
+        metrics.changed(Batch(9, vms=(lost.name,)), Cluster(vms={lost.name: lost}))
+    metrics.look(World([]), World([]))
+    assert metrics.meters._homeless_ms == {}

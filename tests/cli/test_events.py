@@ -206,6 +206,13 @@ def test_events_that_are_forgotten_everywhere(node: FakeNode, other: FakeNode) -
         assert caught.value.rejected.code is Code.EVENTS_GONE
 
 
+def test_who_began_at_an_index_that_is_forgotten_begins_anew(node: FakeNode) -> None:
+    node.streams = [[mark("synced", 5), lose], [gone], [mark("synced", 60)]]
+    with Client((node.socket,), timeout_ms=5_000) as asked:
+        assert followed(asked, 3, objects=True, since_index=3)[2] == ("synced", 60, "")
+    assert not node.called("Watch")[-1].HasField("since_index")
+
+
 def test_a_node_that_lags_is_passed_over(node: FakeNode, other: FakeNode) -> None:
     def lags(_: object, context: Context) -> None:
         refuse(context, Rejected(Code.BAD_ARGUMENT, "since_index: 40 is ahead of node-2"))

@@ -1,5 +1,6 @@
 """Output kept within bounds, and shown plainly."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,13 @@ from blixard.drivers.console import RotatedFile, end_of_file, plain, tail
 )
 def test_escape_codes_and_controls_are_left_out(output: bytes, text: str) -> None:
     assert plain(output) == text
+
+
+@pytest.mark.parametrize("begun", [b"\x1bP", b"\x1b]", b"\x1b[", b"\x1b_x", b"\r\x1b^"])
+def test_no_output_takes_long_to_be_made_plain(begun: bytes) -> None:
+    began_s = time.thread_time()
+    plain(begun * 16_000)
+    assert time.thread_time() - began_s < 0.5, "it is quick, not quadratic"
 
 
 def test_the_tail_is_bounded_in_lines_and_bytes() -> None:

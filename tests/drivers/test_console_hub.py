@@ -1,5 +1,6 @@
 """What shares a guest's serial port holds up neither the guest nor anybody else."""
 
+import contextlib
 import os
 import selectors
 import socket
@@ -135,3 +136,39 @@ def test_a_file_is_followed_into_the_next_one(tmp_path: Path) -> None:
     assert followed.end() == [b"login: "]
     followed.close()
     written.close()
+
+
+def test_who_leaves_while_the_guest_writes_ends_nothing(desk: Desk) -> None:
+    leaving, staying = desk.client(), desk.client()
+    leaving.close()
+    ready = desk.selector.select(0)
+    assert len(ready) == 1
+    desk.hub.show(b"more")
+    for key, _ in ready:
+        key.data(key.fileobj)
+    assert staying.recv(100) == b"more"
+
+
+def test_who_leaves_a_guest_that_reads_nothing_makes_room(desk: Desk) -> None:
+    for _ in range(6):
+        client = desk.client()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client.send(bytes(65_536))
+                desk.turn()
+        client.close()
+        desk.until(lambda: desk.turn() == 0)
+    with pytest.raises(BlockingIOError):
+        desk.client().recv(1)
+    with contextlib.suppress(BlockingIOError):
+        while os.read(desk.hub.stdin, 65_536):
+            desk.turn()
+
+
+def test_no_line_is_longer_than_it_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "console.log"
+    path.write_bytes(b"x" * 100_000 + b"\nshort\n\n" + b"y" * 200_000)
+    followed = FollowedFile(path)
+    sizes = [len(line) for line in followed.last(10)]
+    followed.close()
+    assert sizes == [65_536, 34_464, 5, 0, 65_536, 65_536, 65_536, 3_392]

@@ -1,5 +1,7 @@
 """What is told of calls, by their methods and statuses."""
 
+import asyncio
+
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
@@ -21,6 +23,10 @@ def test_every_call_is_told_with_its_status(serving: Serving) -> None:
         watching.cancel()
         with pytest.raises(grpc.aio.AioRpcError):
             await served.health.Check(health_pb2.HealthCheckRequest(service="none"))
+        async with asyncio.timeout(5):
+            # A caller hears of its end before the server has counted it.
+            while len(served.meters.calls) < 5:
+                await asyncio.sleep(0.01)
         assert served.meters.calls[:3] == [
             ("GetRaftStatus", "OK"),
             ("GetVmStatus", "NOT_FOUND"),

@@ -1,11 +1,9 @@
 """A terminal at a guest's serial console."""
 
 import contextlib
-import getpass
 import os
 import select
 import signal
-import socket
 import sys
 import termios
 import tty
@@ -13,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 from blixard.cli.terminal import Options, harmless
+from blixard.cli.who import who
 
 if TYPE_CHECKING:
     from blixard.v1 import blixard_pb2 as pb
@@ -59,8 +58,7 @@ class Session:
         """What is typed, up to the key that leaves. Another thread reads this."""
         from blixard.v1 import blixard_pb2 as pb
 
-        by = f"{getpass.getuser()}@{socket.gethostname()}"[:128]
-        yield pb.ConsoleInput(open=pb.ConsoleOpen(name=self._name, by=by))
+        yield pb.ConsoleInput(open=pb.ConsoleOpen(name=self._name, by=who()))
         terminal = sys.stdin.fileno()
         while self._over not in select.select([terminal, self._over], [], [])[0]:
             data = os.read(terminal, _READ_BYTES)

@@ -126,7 +126,7 @@ def event_json(event: "pb.Event") -> Mapping[str, Any]:
         "code": event.code,
         "text": event.text,
         "actor": event.actor or None,
-        "cause": event.cause,
+        "cause": event.cause or None,
         "node": event.node or None,
         "grave": event.grave,
     }

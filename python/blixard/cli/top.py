@@ -4,13 +4,14 @@ import os
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
 from blixard.cli import flags
 from blixard.cli.cluster_view import cluster_json
 from blixard.cli.connect import addresses, connected
+from blixard.cli.events import event_json
 from blixard.cli.failure import Failure, failure
 from blixard.cli.output import emit, emit_json
 from blixard.cli.terminal import Options, in_color, is_unicode, width_of
@@ -18,13 +19,9 @@ from blixard.cli.top_feed import PATIENCE_MS, Feed, last_events, look
 from blixard.cli.top_frame import Canvas, as_text, frame
 from blixard.cli.top_picture import Known, is_as_wanted, picture
 from blixard.cli.top_view import View, shown
-from blixard.cli.units import rfc3339
 from blixard.cli.vm_view import as_json, now_ms
 from blixard.errors import Code
 from blixard.model import Fix, Rejected
-
-if TYPE_CHECKING:
-    from blixard.v1 import blixard_pb2 as pb
 
 SHORTEST_MS: Final = 200
 EVENTS: Final = 10
@@ -82,22 +79,7 @@ def _json(known: Known, order: list[str]) -> dict[str, Any]:
     return {
         "cluster": cluster_json(known.answers.status),
         "vms": [{**as_json(vms[name]), "as_wanted": is_as_wanted(vms[name])} for name in order],
-        "events": [_event_json(event) for event in known.events],
-    }
-
-
-def _event_json(event: "pb.Event") -> dict[str, Any]:
-    return {
-        "index": event.index,
-        "at": rfc3339(event.at_ms),
-        "kind": event.kind,
-        "subject": event.subject,
-        "code": event.code,
-        "text": event.text,
-        "actor": event.actor or None,
-        "cause": event.cause or None,
-        "grave": event.grave,
-        "node": event.node or None,
+        "events": [event_json(event) for event in known.events],
     }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC: titles, links
-    r"|\x1b[PX^_].*?\x1b\\"  # DCS, SOS, PM, APC
+    r"|\x1b[PX^_][^\x1b\n]*\x1b\\"  # DCS, SOS, PM, APC; none in another: to try is quadratic
     r"|\x1b[ -/]*[0-~]"  # everything else of ECMA-35
 )
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

@@ -5,6 +5,7 @@ Standard library only, and no threads: it is served by whoever runs the guest, a
 
 import contextlib
 import os
+import select
 import selectors
 import socket
 from pathlib import Path
@@ -46,6 +47,8 @@ class ConsoleHub:
 
     def _accept(self, listener: socket.socket) -> None:
         client, _ = listener.accept()
+        if len(self._clients) == _MOST_CLIENTS:
+            self._drop_gone()
         if len(self._clients) == _MOST_CLIENTS:
             client.close()
             return
@@ -93,8 +96,20 @@ class ConsoleHub:
             for each in self._clients:
                 self._selector.register(each, selectors.EVENT_READ, self._hear)
 
+    def _drop_gone(self) -> None:
+        """While the guest reads nothing, no client is heard, nor that it has left."""
+        poll = select.poll()
+        for client in self._clients:
+            poll.register(client, 0)
+        gone = {number for number, events in poll.poll(0) if events & select.POLLHUP}
+        for client in [each for each in self._clients if each.fileno() in gone]:
+            self._drop(client)
+
     def _drop(self, client: socket.socket) -> None:
-        self._clients.discard(client)
+        if client not in self._clients:
+            # What was ready at the same moment has dropped it already.
+            return
+        self._clients.remove(client)
         with contextlib.suppress(KeyError):
             self._selector.unregister(client)
         client.close()

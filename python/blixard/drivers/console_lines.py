@@ -25,10 +25,11 @@ class LineBuffer:
 
     def add(self, data: bytes) -> list[bytes]:
         """The lines that are whole now; one that gets too long is cut."""
+        limit = self._limit_bytes
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > self._limit_bytes:
+        if len(self._rest) > limit:
             lines, self._rest = [*lines, self._rest], b""
-        return lines
+        return [line[at : at + limit] for line in lines for at in range(0, len(line) or 1, limit)]
 
     def end(self) -> list[bytes]:
         """What has no end yet, as a line."""
@@ -107,7 +108,8 @@ async def lines_of(
     file = FollowedFile(path)
     try:
         if limit is not None:
-            yield _lines(await asyncio.to_thread(file.last, limit))
+            # Of megabytes, to make them plain takes long too.
+            yield await asyncio.to_thread(lambda: _lines(file.last(limit)))
         elif not is_new:
             await asyncio.to_thread(file.skip)
         while True:

@@ -30,7 +30,8 @@ class ConsoleSocket:
             return  # that it has ended is read
 
     def close(self) -> None:
-        self._writer.close()
+        # What a guest does not read would keep the connection open.
+        self._writer.transport.abort()
 
 
 async def attach(directory: Path, name: str) -> ConsoleSocket:

@@ -1,6 +1,7 @@
 """The HTTP listener that Prometheus asks: one thread listens, and one serves each connection."""
 
 import socket as sockets
+from socketserver import TCPServer
 from threading import Thread
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -21,6 +22,19 @@ class _Handler(WSGIRequestHandler):
         """Whoever scrapes does so all day."""
 
 
+class _Server(ThreadingWSGIServer):
+    def server_bind(self) -> None:
+        """As usual, but without looking up the name of the address: with a name server that does
+        not answer, that takes longer than a lease, while a daemon starts."""
+        TCPServer.server_bind(self)
+        host, self.server_port = self.server_address[:2]
+        self.server_name = str(host)
+        self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whoever only knocks, or hangs up early, needs no traceback in the log."""
+
+
 class Listener:
     """Answers from the moment it is made until `close`."""
 
@@ -31,7 +45,7 @@ class Listener:
         try:
             found = sockets.getaddrinfo(host, int(port), type=sockets.SOCK_STREAM)
             family = found[0][0]
-            server = type("Server", (ThreadingWSGIServer,), {"address_family": family})
+            server = type("Server", (_Server,), {"address_family": family})
             app = make_wsgi_app(registry)
             self._server: WSGIServer = make_server(host, int(port), app, server, _Handler)
         except OSError as error:

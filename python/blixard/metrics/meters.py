@@ -134,6 +134,9 @@ class PrometheusMeters(Meters):
         """Drop what is kept of VMs that the cluster no longer has."""
         if any(name not in known for name, _ in self.starts):
             self.starts = {key: count for key, count in self.starts.items() if key[0] in known}
+        for name, uid in list(self._homeless_ms):
+            if name not in known or known[name].uid != uid:
+                del self._homeless_ms[name, uid]
 
 
 def _word(outcome: Outcome | Unavailable) -> str:

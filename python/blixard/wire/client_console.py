@@ -1,5 +1,6 @@
 """Reading what VMs write, and sitting at their consoles: streams through any node."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 PAUSE_S: Final = 0.1
 LOST_S: Final = 1.0
+LEAVING_S: Final = 1.0
+"""What was typed last may take so long to reach the guest."""
 
 
 class Consoles:
@@ -73,15 +76,30 @@ class Consoles:
     def console(self, typed: Iterator[pb.ConsoleInput]) -> Iterator[pb.ConsoleOutput]:
         """Sit at a console: `typed` begins with who wants which, and its end leaves it. It is read
         by another thread. Raises `CallFailed`."""
+        has_left = threading.Event()
+
+        def hang_up() -> None:
+            call.cancel()
+
+        def until_left() -> Iterator[pb.ConsoleInput]:
+            yield from typed
+            has_left.set()
+            # A node that hears nothing now, such as one that still builds the VM, keeps nobody.
+            leaving = threading.Timer(LEAVING_S, hang_up)
+            leaving.daemon = True
+            leaving.start()
+
         address = self._answering()
         call = self._channel(address).stream_stream(
             f"/blixard.v1.{ATTACH_CONSOLE.method}",
             request_serializer=pb.ConsoleInput.SerializeToString,
             response_deserializer=ATTACH_CONSOLE.answer.FromString,
-        )(typed)
+        )(until_left())
         try:
             yield from call
         except grpc.RpcError as error:
+            if has_left.is_set() and error.code() is grpc.StatusCode.CANCELLED:
+                return
             raise _failed(error, address) from error
         finally:
             call.cancel()

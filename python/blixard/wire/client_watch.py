@@ -146,6 +146,7 @@ class _Place:
         """What to ask of a node, to go on from here."""
         request = pb.WatchRequest()
         request.CopyFrom(self._asked)
+        request.ClearField("since_index")
         if self.index is not None:
             request.ClearField("last")
             request.since_index = self.index

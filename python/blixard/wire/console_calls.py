@@ -8,8 +8,15 @@ Nothing is kept in between but a few messages: who reads slowly is waited for.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Sequence,
+)
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +24,7 @@ import grpc
 
 from blixard.machine.vms import no_such_vm
 from blixard.model import Vm
-from blixard.ports import Consoles, Output
+from blixard.ports import Consoles, Output, OutputLine
 from blixard.v1 import blixard_pb2 as pb
 from blixard.v1 import blixard_pb2_grpc as rpc
 from blixard.wire import checks
@@ -34,6 +41,8 @@ LONG_S: Final = 3_600.0
 CATCH_UP_S: Final = 5.0
 """How long a host may take to learn what the asking node knows already."""
 CHUNK_LINES: Final = 500
+CHUNK_CHARACTERS: Final = 500_000
+"""Between nodes a message has room for 4 MiB, and a character for 4 bytes."""
 TYPED_AHEAD: Final = 16
 
 
@@ -133,8 +142,7 @@ class ConsoleCalls:
         batches = source.lines(asked.name, asked.lines, epoch, lambda: asked.follow and is_held())
         async with aclosing(batches):
             async for batch in batches:
-                for begin in range(0, len(batch), CHUNK_LINES):
-                    lines = batch[begin : begin + CHUNK_LINES]
+                for lines in _chunks(batch):
                     told = [pb.LogLine(at_ms=line.at_ms, text=line.text) for line in lines]
                     yield pb.LogChunk(node=self._name, lines=told)
 
@@ -178,7 +186,11 @@ class ConsoleCalls:
                     if own
                     else self._lines.there(self._address(place), asked)
                 )
-                async with at as line:
+                async with AsyncExitStack() as sitting:
+                    # Until there is a console, what is typed is lost, but that somebody leaves.
+                    which, line = await either(sitting.enter_async_context(at), _until_left(typed))
+                    if which == 1:
+                        return
                     is_first, silent = False, None
                     await note(f"at the console of {opened.name} on {place.node}")
                     if await _talk(line, typed, context):
@@ -249,6 +261,20 @@ class ConsoleCalls:
         else:
             await note(f"{name} has moved from {place.node} to {following.node}")
         return following
+
+
+def _chunks(batch: Sequence[OutputLine]) -> Iterator[Sequence[OutputLine]]:
+    """Lines, as many at once as a message has room for."""
+    chunk: list[OutputLine] = []
+    size = 0
+    for line in batch:
+        chunk.append(line)
+        size += len(line.text)
+        if len(chunk) == CHUNK_LINES or size >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 async def _listen(
