@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from blixard.cli.cluster_view import cluster_json
+from blixard.cli.vm_view import as_json
+from blixard.wire.client import CallFailed, Client
+
 BLIXARD = (sys.executable, "-P", "-m", "blixard")
 NIX_OPTIONS = {
     "sandbox": "false",
@@ -173,10 +177,14 @@ class LoopbackCluster:
         printed: dict[str, Any] = json.loads(self.cli(*arguments, "-o", "json").stdout)
         return printed
 
+    def _client(self) -> Client:
+        """What waits asks again and again, and shall not start a program for it."""
+        return Client([node.address for node in self.nodes.values()], timeout_ms=10_000)
+
     def status(self) -> Mapping[str, Any]:
-        """The cluster's status, as the leader sees it; empty while none answers."""
-        with contextlib.suppress(AssertionError):
-            return self.json("cluster", "status")
+        """The cluster's status, as `cluster status -o json` prints it; empty while none answers."""
+        with contextlib.suppress(CallFailed), self._client() as client:
+            return cluster_json(client.cluster_status())
         return {}
 
     def host_of(self, name: str) -> int:
@@ -184,8 +192,9 @@ class LoopbackCluster:
         return int(self.vm(name)["node"].removeprefix("node-"))
 
     def vm(self, name: str) -> Mapping[str, Any]:
-        """One VM's status."""
-        return self.json("vm", "status", name)
+        """One VM, as `vm status -o json` prints it."""
+        with self._client() as client:
+            return as_json(client.vm_status(name).vm)
 
     def settled(self, *node_ids: int, timeout_s: float = 30.0) -> None:
         """Wait until exactly these nodes are up."""

@@ -219,7 +219,7 @@ def test_who_follows_a_vm_sees_it_go_on_after_its_host_is_lost(
         each.shows(f"web has moved from node-{host} to ", 60)
         each.shows("up in ")
     lost.shows("another node is asked")
-    person.shows("at the console of web on ")
+    person.shows(f"at the console of web on node-{cluster.host_of('web')}")
     person.type(b"here\n")
     for each in (follower, person):
         each.shows("heard here")

@@ -1,4 +1,5 @@
-"""A hundred histories of two simulated minutes, twice: nothing breaks, and they are the same.
+"""A hundred histories of two simulated minutes: nothing breaks. The first of them, simulated once
+more, are the same.
 
 The first seed depends on the sources, so that each change is tried on histories that nobody has
 seen, and the same sources always on the same. `BLIXARD_SIM_SEED` pins it.
@@ -16,6 +17,7 @@ from blixard.sim.faults import KINDS
 from blixard.sim.soak import one, sources
 
 SEEDS = 100
+TWICE = 20
 FIRST = int(os.environ.get("BLIXARD_SIM_SEED") or int(sources()[:6], 16))
 
 SOMETIMES = (
@@ -52,12 +54,12 @@ FOUND = {
 """Seeds that once found a defect, and which."""
 
 
-def campaign(folder: Path, hash_seed: str) -> dict[str, object]:
-    """The record of all seeds, in processes whose sets have an order of their own."""
+def campaign(folder: Path, hash_seed: str, seeds: int) -> dict[str, object]:
+    """The record of so many seeds, in processes whose sets have an order of their own."""
     path = folder / f"{hash_seed}.json"
     command = [sys.executable, "-m", "blixard", "sim", "--seed", str(FIRST)]
     ended = subprocess.run(
-        [*command, "--seeds", str(SEEDS), "--record", str(path)],
+        [*command, "--seeds", str(seeds), "--record", str(path)],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         capture_output=True,
         text=True,
@@ -69,11 +71,13 @@ def campaign(folder: Path, hash_seed: str) -> dict[str, object]:
     return record
 
 
-def test_every_invariant_holds_and_every_history_repeats(tmp_path: Path) -> None:
-    record, again = (campaign(tmp_path, hash_seed) for hash_seed in ("0", "4711"))
+def test_every_invariant_holds_and_histories_repeat(tmp_path: Path) -> None:
+    record, again = campaign(tmp_path, "0", SEEDS), campaign(tmp_path, "4711", TWICE)
     assert record["done"] == SEEDS
     assert record["failures"] == []
-    assert record["hashes"] == again["hashes"], f"from seed {FIRST}"
+    hashes = record["hashes"]
+    assert isinstance(hashes, list)
+    assert hashes[:TWICE] == again["hashes"], f"from seed {FIRST}"
     struck = record["struck"]
     assert isinstance(struck, dict)
     never = [kind for kind in SOMETIMES if not struck.get(kind)]
