@@ -174,6 +174,17 @@ def test_a_stop_ends_a_move() -> None:
     assert (cluster.vms["web"].state, cluster.vms["web"].move) == (State.STOPPED, None)
 
 
+def test_a_stop_ends_a_move_also_between_the_nodes() -> None:
+    """Else it would keep room on the other node, and a drain would wait for it to arrive."""
+    move = Move(2, BY_DRAIN, 5, RELEASE, handed_ms=6)
+    waiting = replace(FREE, holder=None, state=State.PENDING, move=move)
+    other = replace(FREE, name="db", uid=21)
+    cluster, _ = after(cluster_of(waiting, other, nodes=(DRAINED, node_of(2))), StopVm("web"))
+    assert (cluster.vms["web"].state, cluster.vms["web"].move) == (State.STOPPED, None)
+    duties = list(leader.duties(cluster, leader.Sight(1, {1, 2})))
+    assert MoveVm("db", 2, BY_DRAIN) in duties
+
+
 def test_a_drain_ends_with_a_resume_and_calls_its_moves_off() -> None:
     cluster, _ = after(cluster_of(MOVING), DrainNode(1, "anna", "update"))
     assert cluster.nodes[1].drain == Drain("anna", "update", 100_000)

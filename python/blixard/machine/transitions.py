@@ -69,7 +69,12 @@ def give_up(vm: Vm, at_ms: int, release: Release, why: str) -> Vm:
     """Order the holder to stop the VM; without a holder there is nothing to wait for."""
     if vm.holder is None:
         return replace(
-            vm, state=State.STOPPED, reason=Reason("requested", why), since_ms=at_ms, release=None
+            vm,
+            state=State.STOPPED,
+            reason=Reason("requested", why),
+            since_ms=at_ms,
+            release=None,
+            move=None,
         )
     hurried = vm.release is not None and vm.release.kill
     return replace(
