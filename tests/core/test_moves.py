@@ -38,6 +38,7 @@ from blixard.model import (
     Vm,
 )
 from blixard.policy import Policy, Term
+from blixard.scheduler import Planner
 from core.facts import FREE, ROOM, RUNNER, cluster_of, node_of
 
 RELEASE = Release(30_000, kill=False)
@@ -212,6 +213,20 @@ def test_asked_again_a_drain_tries_anew_what_came_to_nothing() -> None:
     failed = replace(MOVING, move=Move(2, "anna", 5, RELEASE, failed="it does not build"))
     cluster, _ = after(cluster_of(failed, nodes=(DRAINED, node_of(2))), DrainNode(1, "anna"))
     assert cluster.vms["web"].move is None
+
+
+def test_a_move_that_came_to_nothing_names_no_node() -> None:
+    """It would start where it cannot be built, as often as it is restarted, weeks later."""
+    failed = Move(2, "anna", 5, RELEASE, failed="it does not build on node-2")
+    vm = replace(FREE, holder=None, state=State.PENDING, move=failed)
+    for policy in (Policy(), Policy(prefer=(Term("zone", "a"),))):
+        waiting = replace(vm, policy=policy)
+        planner = Planner(cluster_of(waiting))
+        assert planner.place(waiting).node_id == 1
+        assert planner.verdicts(waiting)[0].node_id == 1
+    cluster, outcome = after(cluster_of(vm), PlaceVm("web", 20, 2, 12))
+    assert isinstance(outcome, Accepted)
+    assert cluster.vms["web"].move is None, "it has not moved"
 
 
 # --- the leader -----------------------------------------------------------------------------------

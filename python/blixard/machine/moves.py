@@ -120,10 +120,9 @@ def abandon(cluster: Cluster, index: int, command: AbandonMove) -> Step:
 
 def is_leaving(vm: Vm) -> bool:
     """Whether a node still holds a VM that is to move to another."""
-    move, holder = vm.move, vm.holder
-    if move is None or move.failed or holder is None or vm.release is not None:
+    if vm.moves_to is None or vm.holder is None or vm.release is not None:
         return False
-    return holder.node_id != move.to
+    return vm.holder.node_id != vm.moves_to
 
 
 def _leaving(cluster: Cluster, name: str, uid: int, epoch: int) -> Vm | None:

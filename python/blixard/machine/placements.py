@@ -64,7 +64,7 @@ def place(cluster: Cluster, index: int, at_ms: int, command: PlaceVm) -> Step:
         keeps=vm.policy.on_quorum_loss is OnQuorumLoss.KEEP,
         decision=command.why,
         health=None,
-        move=vm.move if vm.move is not None and vm.move.to == node.node_id else None,
+        move=vm.move if vm.moves_to == node.node_id else None,
         standby=None if vm.standby and vm.standby.node_id == node.node_id else vm.standby,
     )
     return put(cluster, placed), Accepted(index)

@@ -147,7 +147,7 @@ class Planner:
             fitting = [i for i in self.open if i not in besides and self._suits(vm, i)]
             return min(fitting, key=lambda i: self._rank(vm, i), default=None)
         standby = vm.standby.node_id if vm.standby is not None else None
-        first = [vm.move.to if vm.move is not None else None]
+        first = [vm.moves_to]
         first += [i for i in (vm.last_node, standby) if i != vm.failed_on and self._favours(vm, i)]
         for node_id in first:
             if node_id in self.open and node_id not in besides and self._suits(vm, node_id):
@@ -176,7 +176,7 @@ class Planner:
     def _rank(self, vm: Vm, node_id: int) -> tuple[bool, bool, int, bool, bool, int, int]:
         node = self._nodes[node_id]
         return (
-            vm.move is None or vm.move.to != node_id,
+            vm.moves_to != node_id,
             node_id == vm.failed_on,
             -sum(fulfilled for _, _, fulfilled in self._wishes(vm, node)),
             node_id != vm.last_node,
@@ -201,7 +201,7 @@ class Planner:
 
     def _merits(self, vm: Vm, node_id: int) -> Iterator[tuple[str, str]]:
         node = self._nodes[node_id]
-        if vm.move is not None and vm.move.to == node_id:
+        if vm.move is not None and vm.moves_to == node_id:
             yield "move", f"named by {vm.move.by}"
         if node_id == vm.failed_on:
             yield "failed", f"{vm.name} failed here last"
