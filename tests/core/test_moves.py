@@ -215,6 +215,16 @@ def test_asked_again_a_drain_tries_anew_what_came_to_nothing() -> None:
     assert cluster.vms["web"].move is None
 
 
+def test_a_vm_that_fails_where_it_moved_may_go_back() -> None:
+    move = Move(2, "anna", 5, RELEASE, handed_ms=6)
+    arrived = replace(FREE, holder=Holder(2, 12, 30), last_node=2, state=State.STARTING, move=move)
+    exited = ReportVm("web", 20, 2, 12, 30, 0, State.FAILED, Reason("guest-exited", "no"))
+    cluster, _ = after(cluster_of(arrived), exited)
+    web = cluster.vms["web"]
+    assert (web.state, web.failed_on, web.move) == (State.PENDING, 2, None)
+    assert Planner(cluster).place(web).node_id == 1
+
+
 def test_a_move_that_came_to_nothing_names_no_node() -> None:
     """It would start where it cannot be built, as often as it is restarted, weeks later."""
     failed = Move(2, "anna", 5, RELEASE, failed="it does not build on node-2")

@@ -185,7 +185,8 @@ def _given_up(cluster: Cluster, vm: Vm, at_ms: int, command: ReportVm) -> Cluste
 
 
 def _failed(cluster: Cluster, vm: Vm, at_ms: int, command: ReportVm) -> Cluster:
-    """Restart it, unless it has failed too often in a row, or has never been built."""
+    """Restart it, unless it has failed too often in a row, or has never been built. A move to where
+    it fails is over: any other node comes before that one."""
     failures = 1 if command.ran_ms >= STEADY_MS else vm.failures + 1
     failed = replace(
         vm,
@@ -195,6 +196,7 @@ def _failed(cluster: Cluster, vm: Vm, at_ms: int, command: ReportVm) -> Cluster:
         failures=failures,
         failed_on=command.node_id,
         health=None,
+        move=None if vm.moves_to == command.node_id else vm.move,
     )
     limit = vm.policy.restart_limit
     if failures > limit or vm.runner is None:
