@@ -20,6 +20,7 @@ from blixard.commands import (
     RestartVm,
     SetPolicy,
     SettleNode,
+    StartVm,
     StopVm,
 )
 from blixard.errors import Code
@@ -248,6 +249,22 @@ def test_what_failed_is_tried_again_as_declared(story: Story) -> None:
     assert (story.web.state, story.web.policy.restart_limit) == (State.FAILED, 7)
     story.declare(1, OTHER, "newer")
     assert (story.web.state, story.web.spec) == (State.PENDING, OTHER)
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["failed", "stopped while it waited"])
+def test_what_nobody_holds_is_started_as_declared(story: Story, stopped: bool) -> None:
+    """It ended by itself, as what it was; to start it is an order."""
+    first, second = (VmSpec(packed(content), 1, 512) for content in CONTENTS[:2])
+    policy = Policy(restart_limit=5 if stopped else 0)
+    story.declare(1, first, policy=policy, content=CONTENTS[0])
+    story.run()
+    story.declare(1, second, NEW, policy=policy, content=CONTENTS[1])
+    story.report(State.FAILED)
+    if stopped:
+        story.tell(StopVm("web"))
+    assert (story.web.spec, story.web.holder) == (first, None)
+    assert isinstance(story.tell(StartVm("web")), Accepted)
+    assert (story.web.spec, story.web.state, story.web.runner) == (second, State.PENDING, None)
 
 
 def test_its_volumes_tie_it_whatever_is_declared(story: Story) -> None:

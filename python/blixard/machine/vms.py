@@ -6,7 +6,14 @@ from hashlib import sha256
 from blixard.commands import CreateVm, DeleteVm, RestartVm, SetPolicy, StartVm, StopVm
 from blixard.errors import Code
 from blixard.machine.rules import contradiction
-from blixard.machine.transitions import give_up, pending, put, remove
+from blixard.machine.transitions import (
+    as_declared,
+    drop_unused_sources,
+    give_up,
+    pending,
+    put,
+    remove,
+)
 from blixard.model import (
     Accepted,
     Cluster,
@@ -91,13 +98,12 @@ def start(cluster: Cluster, index: int, at_ms: int, command: StartVm) -> Step:
         return put(cluster, resumed), Accepted(index, f"{vm.name} starts again once it has stopped")
     if vm.wanted is Wanted.RUNNING and vm.state is not State.FAILED:
         return cluster, Accepted(index, f"{vm.name} is already {_whereabouts(cluster, vm)}")
-    too_large = _larger_than_any_node(cluster, vm.name, vm.spec)
+    anew = replace(as_declared(vm), failures=0, failed_on=None)
+    too_large = _larger_than_any_node(cluster, anew.name, anew.spec)
     if too_large is not None:
         return cluster, too_large
-    anew = replace(vm, failures=0, failed_on=None)
-    return put(cluster, pending(anew, at_ms, Reason("started", "waits for a node"))), Accepted(
-        index
-    )
+    started = pending(anew, at_ms, Reason("started", "waits for a node"))
+    return drop_unused_sources(put(cluster, started)), Accepted(index)
 
 
 def stop(cluster: Cluster, index: int, at_ms: int, command: StopVm) -> Step:
