@@ -16,6 +16,7 @@ from blixard.commands import (
     MoveVm,
     PlaceVm,
     RemoveNode,
+    ReportHealth,
     ReportVm,
     RestartVm,
     SetPolicy,
@@ -26,6 +27,7 @@ from blixard.commands import (
 from blixard.errors import Code
 from blixard.model import (
     Accepted,
+    HealthState,
     Outcome,
     Reason,
     Rejected,
@@ -33,7 +35,7 @@ from blixard.model import (
     Vm,
     VmSpec,
 )
-from blixard.policy import Failover, Policy
+from blixard.policy import CheckKind, Failover, GuestCheck, Policy
 from blixard.source import StoreSource
 from core.founding import SMALL, add, register, told
 from core.law import Law
@@ -265,6 +267,30 @@ def test_what_nobody_holds_is_started_as_declared(story: Story, stopped: bool) -
     assert (story.web.spec, story.web.holder) == (first, None)
     assert isinstance(story.tell(StartVm("web")), Accepted)
     assert (story.web.spec, story.web.state, story.web.runner) == (second, State.PENDING, None)
+
+
+def test_another_check_begins_without_what_the_last_one_said(story: Story) -> None:
+    """A guest that had passed any check would count as passing this one, never asked."""
+    story.declare(1, policy=Policy(check=GuestCheck(CheckKind.TCP, "10.0.0.2:80")))
+    story.run()
+    holder = story.web.holder
+    assert holder is not None
+    well = ReportHealth(
+        "web",
+        story.web.uid,
+        holder.node_id,
+        holder.incarnation,
+        holder.epoch,
+        story.session(1),
+        HealthState.OK,
+        "takes connections",
+    )
+    assert isinstance(story.tell(well), Accepted)
+    policy = replace(story.web.policy, priority=1)
+    story.declare(1, SMALL, NEW, policy=policy)
+    assert story.web.health is not None
+    story.declare(1, SMALL, OLD, policy=replace(policy, check=GuestCheck(CheckKind.CONSOLE, "up")))
+    assert story.web.health is None
 
 
 def test_its_volumes_tie_it_whatever_is_declared(story: Story) -> None:

@@ -10,6 +10,7 @@ from blixard.model import (
     Vm,
     Wanted,
 )
+from blixard.policy import Policy
 from blixard.source import PackedSource
 
 
@@ -50,6 +51,11 @@ def as_declared(vm: Vm) -> Vm:
         failures=0,
         failed_on=None,
     )
+
+
+def with_policy(vm: Vm, policy: Policy) -> Vm:
+    """What another check has found out says nothing of this one."""
+    return replace(vm, policy=policy, health=vm.health if policy.check == vm.policy.check else None)
 
 
 def pending(vm: Vm, at_ms: int, reason: Reason) -> Vm:

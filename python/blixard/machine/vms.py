@@ -13,6 +13,7 @@ from blixard.machine.transitions import (
     pending,
     put,
     remove,
+    with_policy,
 )
 from blixard.model import (
     Accepted,
@@ -150,9 +151,7 @@ def set_policy(cluster: Cluster, index: int, command: SetPolicy) -> Step:
     unknown = _unknown_neighbour(cluster, command.name, command.policy)
     if unknown is not None:
         return cluster, unknown
-    changed = replace(vm, policy=command.policy)
-    if command.policy.check != vm.policy.check:
-        changed = replace(changed, health=None)
+    changed = with_policy(vm, command.policy)
     late = vm.holder is not None and command.policy.on_quorum_loss is not vm.policy.on_quorum_loss
     note = f"{vm.name} follows the new policy once it is started anew" if late else ""
     return put(cluster, changed), Accepted(index, note)
