@@ -9,6 +9,7 @@ from blixard.commands import (
     AbandonMove,
     AssignStandby,
     Command,
+    DeclareNodeDown,
     DrainNode,
     Entry,
     HandOverVm,
@@ -213,6 +214,16 @@ def test_asked_again_a_drain_tries_anew_what_came_to_nothing() -> None:
     failed = replace(MOVING, move=Move(2, "anna", 5, RELEASE, failed="it does not build"))
     cluster, _ = after(cluster_of(failed, nodes=(DRAINED, node_of(2))), DrainNode(1, "anna"))
     assert cluster.vms["web"].move is None
+
+
+def test_what_a_lost_host_may_still_run_moves_no_more() -> None:
+    """Else it was ordered to stop at once: it was unreachable no more, and ended with its host's
+    return."""
+    kept = replace(MOVING, keeps=True, standby=READY)
+    cluster, _ = after(cluster_of(kept), DeclareNodeDown(1, 11, 0))
+    assert (cluster.vms["web"].state, cluster.vms["web"].move) == (State.UNREACHABLE, None)
+    duties = leader.duties(cluster, leader.Sight(2, {1, 2}))
+    assert not any(isinstance(duty, HandOverVm) for duty in duties)
 
 
 def test_a_vm_that_fails_where_it_moved_may_go_back() -> None:
