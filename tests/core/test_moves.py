@@ -265,11 +265,7 @@ def test_a_move_that_came_to_nothing_names_no_node() -> None:
             frozenset(),
             [AbandonMove("web", 20, 30, "it does not build on node-2")],
         ),
-        (
-            replace(MOVING, standby=READY),
-            frozenset({2}),
-            [AbandonMove("web", 20, 30, "node-2 does not answer")],
-        ),
+        (replace(MOVING, standby=READY), frozenset({2}), []),
         (
             replace(MOVING, state=State.BUILDING),
             frozenset(),
@@ -282,6 +278,14 @@ def test_a_move_that_came_to_nothing_names_no_node() -> None:
 def test_a_move_goes_on_step_by_step(vm: Vm, silent: frozenset[int], duties: list[Any]) -> None:
     sight = leader.Sight(1, {1, 2}, silent)
     assert list(leader.duties(cluster_of(vm), sight)) == duties
+
+
+def test_a_move_to_a_node_that_is_lost_comes_to_nothing() -> None:
+    nodes = (node_of(1), replace(node_of(2), is_down=True))
+    duties = leader.duties(cluster_of(MOVING, nodes=nodes), leader.Sight(1, {1, 2}, frozenset({2})))
+    assert next(duties) == AbandonMove("web", 20, 30, "node-2 is down")
+    duties = leader.duties(cluster_of(MOVING, nodes=nodes[:1]), leader.Sight(1, {1}))
+    assert next(duties) == AbandonMove("web", 20, 30, "node-2 has left the cluster")
 
 
 def test_a_drain_moves_one_vm_at_a_time() -> None:

@@ -63,7 +63,7 @@ class Planner:
     def __init__(self, cluster: Cluster, silent: frozenset[int] = NOBODY) -> None:
         self._cluster = cluster
         self._nodes = cluster.nodes
-        self._silent = silent
+        self.silent = silent
         self.open = {
             node_id: node
             for node_id, node in sorted(cluster.nodes.items())
@@ -119,7 +119,7 @@ class Planner:
         found = tuple(refusals(self._room, vm, node))
         if at:
             self._room.take(vm, at)
-        if node.node_id in self._silent and all(one.rule != "alive" for one in found):
+        if node.node_id in self.silent and all(one.rule != "alive" for one in found):
             found = (Refusal("alive", "does not answer"), *found)
         return found
 
@@ -261,7 +261,7 @@ class Planner:
 
     def _first_refusal(self, vm: Vm, node_id: int) -> Refusal | None:
         node = self._nodes[node_id]
-        if node_id in self._silent and takes_vms(node, node.incarnation):
+        if node_id in self.silent and takes_vms(node, node.incarnation):
             tied = [one for one in on_its_own(vm, node) if one.rule == "tie"]
             return tied[0] if tied else Refusal("alive", "does not answer")
         return next(refusals(self._room, vm, node), None)
