@@ -209,6 +209,17 @@ def test_a_vm_that_this_node_does_not_hold(vm: Vm | None) -> None:
     assert actions(ACTIVE, BUILDING) == [CancelBuild("web"), STOP_GENTLY]
 
 
+def test_a_build_ahead_that_failed_is_tried_again_when_it_is_asked_for_again() -> None:
+    """A move, or a drain, that is asked for again was answered with the failure of the last."""
+    elsewhere = replace(STANDS_BY, standby=None)
+    failed = {"web": replace(FAILED, epoch=20)}
+    assert list(node.actions(cluster_of(elsewhere), ME, {}, failed, {})) == [CancelBuild("web")]
+    only_its_log = {"web": replace(FAILED, epoch=0)}
+    assert not list(node.actions(cluster_of(elsewhere), ME, {}, only_its_log, {}))
+    again = list(node.actions(cluster_of(STANDS_BY), ME, {}, only_its_log, {}))
+    assert again == [Build("web", 20, STORE, b"")]
+
+
 def test_a_packed_source_brings_its_content() -> None:
     source = packed(CONTENTS[0])
     vm = replace(VM, spec=replace(VM.spec, source=source))

@@ -115,14 +115,14 @@ def actions(
         vm = cluster.vms.get(name)
         unit, build = units.get(name), builds.get(name)
         if vm is None:
-            yield from _not_held(name, unit, build, known=False)
+            yield from _not_held(name, unit, build, None)
         elif _holds(me, vm):
             yield from _held(cluster, me, vm, unit, build, past.get(name))
             yield from _checked(me, vm, unit, tallies.get(name))
         elif _stands_by(me, vm):
             yield from _build_ahead(cluster, me, vm, unit, build)
         else:
-            yield from _not_held(name, unit, build, known=True)
+            yield from _not_held(name, unit, build, vm)
 
 
 def _holds(me: Me, vm: Vm) -> bool:
@@ -160,12 +160,15 @@ def empty(units: Mapping[str, SeenUnit]) -> Iterator[Action]:
 
 
 def _not_held(
-    name: str, unit: SeenUnit | None, build: SeenBuild | None, known: bool
+    name: str, unit: SeenUnit | None, build: SeenBuild | None, vm: Vm | None
 ) -> Iterator[Action]:
     if build is not None:
-        if build.state is BuildState.BUILDING:
+        # A build ahead that failed is told; whoever wants it again, wants it tried again.
+        failed = build.state is BuildState.FAILED
+        failed_ahead = failed and vm is not None and build.epoch == vm.build
+        if build.state is BuildState.BUILDING or failed_ahead:
             yield CancelBuild(name)
-        elif not known:
+        elif vm is None:
             yield ReleaseBuild(name)
     if unit is not None:
         yield _end(name, unit)
