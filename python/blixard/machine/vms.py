@@ -260,15 +260,23 @@ def _larger_than_any_node(cluster: Cluster, name: str, spec: VmSpec) -> Rejected
     fits = [
         capacity
         for capacity in capacities
-        if capacity.vcpus >= spec.vcpus and capacity.memory_mib >= spec.memory_mib
+        if capacity.vcpus >= spec.vcpus
+        and capacity.memory_mib >= spec.memory_mib
+        and (not spec.disk_mib or capacity.disk_mib >= spec.disk_mib)
     ]
     if fits or not capacities:
         return None
     vcpus = max(capacity.vcpus for capacity in capacities)
     memory_mib = max(capacity.memory_mib for capacity in capacities)
+    wanted = f"{spec.vcpus} vCPUs and {spec.memory_mib} MiB"
+    most, flags = f"{vcpus} vCPUs and {memory_mib} MiB", "--vcpus or --memory"
+    if spec.disk_mib:
+        disk_mib = max(capacity.disk_mib for capacity in capacities)
+        wanted, most = f"{wanted}, {spec.disk_mib} MiB of disk", f"{most}, {disk_mib} MiB of disk"
+        flags = "--vcpus, --memory or --disk"
     return Rejected(
         Code.TOO_LARGE,
-        f'"{name}" asks for {spec.vcpus} vCPUs and {spec.memory_mib} MiB; no node is that large',
-        why=f"the largest nodes have {vcpus} vCPUs and {memory_mib} MiB",
-        fixes=(Fix("ask for less with --vcpus or --memory, or add a larger node"),),
+        f'"{name}" asks for {wanted}; no node is that large',
+        why=f"the largest nodes have {most}",
+        fixes=(Fix(f"ask for less with {flags}, or add a larger node"),),
     )
