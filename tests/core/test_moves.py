@@ -188,14 +188,16 @@ def test_a_stop_ends_a_move_also_between_the_nodes() -> None:
 
 
 def test_a_drain_ends_with_a_resume_and_calls_its_moves_off() -> None:
-    cluster, _ = after(cluster_of(MOVING), DrainNode(1, "anna", "update"))
+    leaving = replace(FREE, name="db", uid=21, move=Move(2, BY_DRAIN, 5, RELEASE))
+    cluster, _ = after(cluster_of(MOVING, leaving), DrainNode(1, "anna", "update"))
     assert cluster.nodes[1].drain == Drain("anna", "update", 100_000)
     again, outcome = after(cluster, DrainNode(1, "ben"))
     assert again.nodes[1].drain == cluster.nodes[1].drain
     assert "already" in getattr(outcome, "note", "")
     cluster, _ = after(cluster, ResumeNode(1, "anna"))
     assert cluster.nodes[1].drain is None
-    assert cluster.vms["web"].move is None
+    assert cluster.vms["db"].move is None
+    assert cluster.vms["web"].move == MOVING.move, "a person asked for that one"
     _, outcome = after(cluster, ResumeNode(1, "anna"))
     assert "already" in getattr(outcome, "note", "")
     for command in (DrainNode(9, "anna"), ResumeNode(9, "anna")):
