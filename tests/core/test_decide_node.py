@@ -23,6 +23,7 @@ from blixard.decide.node import (
 )
 from blixard.model import (
     DEFAULT_GRACE_MS,
+    Drain,
     Holder,
     Readiness,
     Reason,
@@ -33,7 +34,7 @@ from blixard.model import (
     Wanted,
 )
 from blixard.ports import BuildState, Run, SeenBuild, SeenUnit, UnitState
-from core.facts import FREE, ME, PENDING, RUNNER, STORE, VM, cluster_of
+from core.facts import FREE, ME, PENDING, RUNNER, STORE, VM, cluster_of, node_of
 from core.strategies import CONTENTS, packed
 
 
@@ -138,6 +139,18 @@ def test_what_the_fence_ended_has_not_failed() -> None:
     past = {"web": Past(30, ran_ms=5_000, is_fenced=True)}
     (told,) = node.actions(cluster_of(RUNNING), ME, {"web": EXITED}, {}, past)
     assert told == report(State.FAILED, "fenced", "the lease of node-1 ended, and the VM with it")
+
+
+def test_what_ends_with_its_host_has_not_failed() -> None:
+    """Whoever drained the host before. A VM that may not be restarted would wait for a person."""
+    ending, units = replace(ME, host_ends=True), {"web": EXITED}
+    for until_restart in (False, True):
+        drained = replace(node_of(1), drain=Drain("anna", "", 0, until_restart))
+        cluster = cluster_of(RUNNING, nodes=(drained, node_of(2)))
+        (told,) = node.actions(cluster, ending, units, {}, {})
+        assert told == report(State.STOPPED, "host-shutdown", "node-1 shuts down")
+    undrained = list(node.actions(cluster_of(RUNNING), ending, units, {}, {}))
+    assert undrained == [], "it would be placed here once more"
 
 
 def test_a_vm_that_is_to_be_kept_is_started_so() -> None:

@@ -87,6 +87,8 @@ class Me:
     node_id: int
     incarnation: int
     session: int
+    host_ends: bool = False
+    """Its host shuts down: systemd stops the VMs, and the daemon after them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +266,11 @@ def _watched(node: Node, me: Me, vm: Vm, unit: SeenUnit, past: Past) -> Iterator
     """The unit of this very placement exists: tell the cluster what became of it."""
     settled = unit.state is UnitState.ACTIVE and unit.active_ms >= SETTLE_MS
     drain = node.drain
-    if unit.state is UnitState.EXITED and drain is not None and drain.until_restart:
-        # Its host is going down, and systemd has stopped it: no failure of the VM's own.
-        yield _report(me, vm, State.STOPPED, Reason("host-shutdown", f"{node.name} shuts down"))
+    host_ends = me.host_ends or (drain is not None and drain.until_restart)
+    if unit.state is UnitState.EXITED and host_ends:
+        # Systemd has stopped it: no failure of the VM's own. Undrained, it could be placed here.
+        if drain is not None:
+            yield _report(me, vm, State.STOPPED, Reason("host-shutdown", f"{node.name} shuts down"))
     elif unit.state is UnitState.EXITED and past.is_fenced:
         reason = Reason(FENCED, f"the lease of node-{me.node_id} ended, and the VM with it")
         yield _report(me, vm, State.FAILED, reason)
