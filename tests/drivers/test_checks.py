@@ -225,3 +225,14 @@ async def test_a_check_that_hangs_does_not_hold_up_the_loop() -> None:
             longest_s = max(longest_s, time.monotonic() - began_s - POLL_S)
         assert longest_s < 0.2
     await bench.checks.close()
+
+
+async def test_what_counts_is_asked_no_faster_than_it_is_to_be() -> None:
+    """A guest that is slower to start would have had three seconds left, not three intervals."""
+    bench = Bench()
+    slow = GuestCheck(CheckKind.COMMAND, "/bin/sh -c 'exit 1'", 60_000, 5_000, start_period_ms=0)
+    bench.checks.keep({"web": Checked(7, slow, 0)})
+    await bench.until(lambda tally: tally.failures == 1)
+    await asyncio.sleep(1.5)
+    assert bench.checks.seen()["web"][1].failures == 1
+    await bench.checks.close()

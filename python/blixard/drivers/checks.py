@@ -18,7 +18,8 @@ from blixard.ports import Checked, Consoles
 AT_ONCE: Final = 32
 """How many guests of a host are asked at the same time."""
 EAGER_MS: Final = 1_000
-"""The longest pause until a guest has passed once: somebody may wait for it."""
+"""The longest pause until a guest has passed once, as long as its failures do not count: somebody
+may wait for it."""
 
 
 @dataclass(eq=False)
@@ -37,8 +38,9 @@ class _Guest:
 
     @property
     def pause_s(self) -> float:
-        interval_ms = self.checked.check.interval_ms
-        return (interval_ms if self.tally.has_passed else min(interval_ms, EAGER_MS)) / 1_000
+        check = self.checked.check
+        is_eager = not self.tally.has_passed and self.active_ms < check.start_period_ms
+        return (min(check.interval_ms, EAGER_MS) if is_eager else check.interval_ms) / 1_000
 
 
 class GuestChecks:
