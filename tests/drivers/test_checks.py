@@ -236,3 +236,16 @@ async def test_what_counts_is_asked_no_faster_than_it_is_to_be() -> None:
     await asyncio.sleep(1.5)
     assert bench.checks.seen()["web"][1].failures == 1
     await bench.checks.close()
+
+
+async def test_a_handshake_that_fails_is_told_as_such() -> None:
+    def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    bench = Bench()
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        bench.check(CheckKind.HTTP, f"https://127.0.0.1:{port}/")
+        assert "SSL" in await bench.fails()
+    await bench.checks.close()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -135,7 +136,8 @@ async def _within(probe: Awaitable[str], timeout_ms: int) -> tuple[bool, str]:
     except TimeoutError:
         return False, f"no answer within {timeout_ms} ms"
     except OSError as failed:
-        number = failed.errno or 0
+        # The number of a failed handshake is one of OpenSSL's.
+        number = 0 if isinstance(failed, ssl.SSLError) else failed.errno or 0
         return False, os.strerror(number) if number > 0 else str(failed)[:LONGEST_TEXT]
     except ValueError as failed:
         return False, str(failed)[:LONGEST_TEXT]
