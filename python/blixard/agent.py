@@ -96,6 +96,8 @@ class Agent:
         self._refused_ms = -REFUSED_FOR_MS
         self.refusal: Rejected | None = None
         """Why the cluster does not accept this node, if it does not."""
+        self.host_ends = False
+        """Whether the host shuts down, and what ends here ends with it."""
 
     @property
     def incarnation(self) -> int | None:
@@ -269,7 +271,7 @@ class Agent:
             self._fresh_index = None
             return
         assert self._fresh_index is not None
-        me = node.Me(known.node_id, known.incarnation, self._fresh_index)
+        me = node.Me(known.node_id, known.incarnation, self._fresh_index, self.host_ends)
         self._checks.keep(dict(node.to_check(cluster, me, units)))
         builds, tallies = self._builder.seen(), self._checks.seen()
         for name, (epoch, tally) in tallies.items():

@@ -130,6 +130,8 @@ class Daemon:
         if self._node.opened:
             if isinstance(units, SystemdUnits) and await units.is_shutting_down():
                 log = self._node.log
+                if self._agent is not None:
+                    self._agent.host_ends = True
                 await let_go(self._config.node_id, log, units, self._notifier, self._held)
             await hand_over(self._node.log)
         living.cancel()

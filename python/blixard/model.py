@@ -212,6 +212,11 @@ class Vm:
     """Why it was placed where it was placed last: the choice, then a line for every other node."""
 
     @property
+    def moves_to(self) -> int | None:
+        """The node to which it is on its way; None if to none, or if that came to nothing."""
+        return self.move.to if self.move is not None and not self.move.failed else None
+
+    @property
     def build(self) -> int:
         """Identifies what a host builds ahead for it: another `spec` is another build."""
         return self.spec_index or self.uid

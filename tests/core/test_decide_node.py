@@ -23,6 +23,7 @@ from blixard.decide.node import (
 )
 from blixard.model import (
     DEFAULT_GRACE_MS,
+    Drain,
     Holder,
     Readiness,
     Reason,
@@ -33,7 +34,7 @@ from blixard.model import (
     Wanted,
 )
 from blixard.ports import BuildState, Run, SeenBuild, SeenUnit, UnitState
-from core.facts import FREE, ME, PENDING, RUNNER, STORE, VM, cluster_of
+from core.facts import FREE, ME, PENDING, RUNNER, STORE, VM, cluster_of, node_of
 from core.strategies import CONTENTS, packed
 
 
@@ -140,6 +141,18 @@ def test_what_the_fence_ended_has_not_failed() -> None:
     assert told == report(State.FAILED, "fenced", "the lease of node-1 ended, and the VM with it")
 
 
+def test_what_ends_with_its_host_has_not_failed() -> None:
+    """Whoever drained the host before. A VM that may not be restarted would wait for a person."""
+    ending, units = replace(ME, host_ends=True), {"web": EXITED}
+    for until_restart in (False, True):
+        drained = replace(node_of(1), drain=Drain("anna", "", 0, until_restart))
+        cluster = cluster_of(RUNNING, nodes=(drained, node_of(2)))
+        (told,) = node.actions(cluster, ending, units, {}, {})
+        assert told == report(State.STOPPED, "host-shutdown", "node-1 shuts down")
+    undrained = list(node.actions(cluster_of(RUNNING), ending, units, {}, {}))
+    assert undrained == [], "it would be placed here once more"
+
+
 def test_a_vm_that_is_to_be_kept_is_started_so() -> None:
     cluster = cluster_of(replace(GO, keeps=True))
     (start,) = node.actions(cluster, ME, {}, {"web": BUILT}, {})
@@ -207,6 +220,17 @@ def test_a_vm_that_this_node_does_not_hold(vm: Vm | None) -> None:
     assert actions(ACTIVE, None) == [STOP_GENTLY]
     assert actions(EXITED, None) == [Discard("web")]
     assert actions(ACTIVE, BUILDING) == [CancelBuild("web"), STOP_GENTLY]
+
+
+def test_a_build_ahead_that_failed_is_tried_again_when_it_is_asked_for_again() -> None:
+    """A move, or a drain, that is asked for again was answered with the failure of the last."""
+    elsewhere = replace(STANDS_BY, standby=None)
+    failed = {"web": replace(FAILED, epoch=20)}
+    assert list(node.actions(cluster_of(elsewhere), ME, {}, failed, {})) == [CancelBuild("web")]
+    only_its_log = {"web": replace(FAILED, epoch=0)}
+    assert not list(node.actions(cluster_of(elsewhere), ME, {}, only_its_log, {}))
+    again = list(node.actions(cluster_of(STANDS_BY), ME, {}, only_its_log, {}))
+    assert again == [Build("web", 20, STORE, b"")]
 
 
 def test_a_packed_source_brings_its_content() -> None:

@@ -16,15 +16,18 @@ from blixard.commands import (
     MoveVm,
     PlaceVm,
     RemoveNode,
+    ReportHealth,
     ReportVm,
     RestartVm,
     SetPolicy,
     SettleNode,
+    StartVm,
     StopVm,
 )
 from blixard.errors import Code
 from blixard.model import (
     Accepted,
+    HealthState,
     Outcome,
     Reason,
     Rejected,
@@ -32,7 +35,7 @@ from blixard.model import (
     Vm,
     VmSpec,
 )
-from blixard.policy import Failover, Policy
+from blixard.policy import CheckKind, Failover, GuestCheck, Policy
 from blixard.source import StoreSource
 from core.founding import SMALL, add, register, told
 from core.law import Law
@@ -248,6 +251,46 @@ def test_what_failed_is_tried_again_as_declared(story: Story) -> None:
     assert (story.web.state, story.web.policy.restart_limit) == (State.FAILED, 7)
     story.declare(1, OTHER, "newer")
     assert (story.web.state, story.web.spec) == (State.PENDING, OTHER)
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["failed", "stopped while it waited"])
+def test_what_nobody_holds_is_started_as_declared(story: Story, stopped: bool) -> None:
+    """It ended by itself, as what it was; to start it is an order."""
+    first, second = (VmSpec(packed(content), 1, 512) for content in CONTENTS[:2])
+    policy = Policy(restart_limit=5 if stopped else 0)
+    story.declare(1, first, policy=policy, content=CONTENTS[0])
+    story.run()
+    story.declare(1, second, NEW, policy=policy, content=CONTENTS[1])
+    story.report(State.FAILED)
+    if stopped:
+        story.tell(StopVm("web"))
+    assert (story.web.spec, story.web.holder) == (first, None)
+    assert isinstance(story.tell(StartVm("web")), Accepted)
+    assert (story.web.spec, story.web.state, story.web.runner) == (second, State.PENDING, None)
+
+
+def test_another_check_begins_without_what_the_last_one_said(story: Story) -> None:
+    """A guest that had passed any check would count as passing this one, never asked."""
+    story.declare(1, policy=Policy(check=GuestCheck(CheckKind.TCP, "10.0.0.2:80")))
+    story.run()
+    holder = story.web.holder
+    assert holder is not None
+    well = ReportHealth(
+        "web",
+        story.web.uid,
+        holder.node_id,
+        holder.incarnation,
+        holder.epoch,
+        story.session(1),
+        HealthState.OK,
+        "takes connections",
+    )
+    assert isinstance(story.tell(well), Accepted)
+    policy = replace(story.web.policy, priority=1)
+    story.declare(1, SMALL, NEW, policy=policy)
+    assert story.web.health is not None
+    story.declare(1, SMALL, OLD, policy=replace(policy, check=GuestCheck(CheckKind.CONSOLE, "up")))
+    assert story.web.health is None
 
 
 def test_its_volumes_tie_it_whatever_is_declared(story: Story) -> None:

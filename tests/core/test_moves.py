@@ -9,6 +9,7 @@ from blixard.commands import (
     AbandonMove,
     AssignStandby,
     Command,
+    DeclareNodeDown,
     DrainNode,
     Entry,
     HandOverVm,
@@ -38,6 +39,7 @@ from blixard.model import (
     Vm,
 )
 from blixard.policy import Policy, Term
+from blixard.scheduler import Planner
 from core.facts import FREE, ROOM, RUNNER, cluster_of, node_of
 
 RELEASE = Release(30_000, kill=False)
@@ -174,15 +176,28 @@ def test_a_stop_ends_a_move() -> None:
     assert (cluster.vms["web"].state, cluster.vms["web"].move) == (State.STOPPED, None)
 
 
+def test_a_stop_ends_a_move_also_between_the_nodes() -> None:
+    """Else it would keep room on the other node, and a drain would wait for it to arrive."""
+    move = Move(2, BY_DRAIN, 5, RELEASE, handed_ms=6)
+    waiting = replace(FREE, holder=None, state=State.PENDING, move=move)
+    other = replace(FREE, name="db", uid=21)
+    cluster, _ = after(cluster_of(waiting, other, nodes=(DRAINED, node_of(2))), StopVm("web"))
+    assert (cluster.vms["web"].state, cluster.vms["web"].move) == (State.STOPPED, None)
+    duties = list(leader.duties(cluster, leader.Sight(1, {1, 2})))
+    assert MoveVm("db", 2, BY_DRAIN) in duties
+
+
 def test_a_drain_ends_with_a_resume_and_calls_its_moves_off() -> None:
-    cluster, _ = after(cluster_of(MOVING), DrainNode(1, "anna", "update"))
+    leaving = replace(FREE, name="db", uid=21, move=Move(2, BY_DRAIN, 5, RELEASE))
+    cluster, _ = after(cluster_of(MOVING, leaving), DrainNode(1, "anna", "update"))
     assert cluster.nodes[1].drain == Drain("anna", "update", 100_000)
     again, outcome = after(cluster, DrainNode(1, "ben"))
     assert again.nodes[1].drain == cluster.nodes[1].drain
     assert "already" in getattr(outcome, "note", "")
     cluster, _ = after(cluster, ResumeNode(1, "anna"))
     assert cluster.nodes[1].drain is None
-    assert cluster.vms["web"].move is None
+    assert cluster.vms["db"].move is None
+    assert cluster.vms["web"].move == MOVING.move, "a person asked for that one"
     _, outcome = after(cluster, ResumeNode(1, "anna"))
     assert "already" in getattr(outcome, "note", "")
     for command in (DrainNode(9, "anna"), ResumeNode(9, "anna")):
@@ -203,6 +218,40 @@ def test_asked_again_a_drain_tries_anew_what_came_to_nothing() -> None:
     assert cluster.vms["web"].move is None
 
 
+def test_what_a_lost_host_may_still_run_moves_no_more() -> None:
+    """Else it was ordered to stop at once: it was unreachable no more, and ended with its host's
+    return."""
+    kept = replace(MOVING, keeps=True, standby=READY)
+    cluster, _ = after(cluster_of(kept), DeclareNodeDown(1, 11, 0))
+    assert (cluster.vms["web"].state, cluster.vms["web"].move) == (State.UNREACHABLE, None)
+    duties = leader.duties(cluster, leader.Sight(2, {1, 2}))
+    assert not any(isinstance(duty, HandOverVm) for duty in duties)
+
+
+def test_a_vm_that_fails_where_it_moved_may_go_back() -> None:
+    move = Move(2, "anna", 5, RELEASE, handed_ms=6)
+    arrived = replace(FREE, holder=Holder(2, 12, 30), last_node=2, state=State.STARTING, move=move)
+    exited = ReportVm("web", 20, 2, 12, 30, 0, State.FAILED, Reason("guest-exited", "no"))
+    cluster, _ = after(cluster_of(arrived), exited)
+    web = cluster.vms["web"]
+    assert (web.state, web.failed_on, web.move) == (State.PENDING, 2, None)
+    assert Planner(cluster).place(web).node_id == 1
+
+
+def test_a_move_that_came_to_nothing_names_no_node() -> None:
+    """It would start where it cannot be built, as often as it is restarted, weeks later."""
+    failed = Move(2, "anna", 5, RELEASE, failed="it does not build on node-2")
+    vm = replace(FREE, holder=None, state=State.PENDING, move=failed)
+    for policy in (Policy(), Policy(prefer=(Term("zone", "a"),))):
+        waiting = replace(vm, policy=policy)
+        planner = Planner(cluster_of(waiting))
+        assert planner.place(waiting).node_id == 1
+        assert planner.verdicts(waiting)[0].node_id == 1
+    cluster, outcome = after(cluster_of(vm), PlaceVm("web", 20, 2, 12))
+    assert isinstance(outcome, Accepted)
+    assert cluster.vms["web"].move is None, "it has not moved"
+
+
 # --- the leader -----------------------------------------------------------------------------------
 
 
@@ -218,11 +267,7 @@ def test_asked_again_a_drain_tries_anew_what_came_to_nothing() -> None:
             frozenset(),
             [AbandonMove("web", 20, 30, "it does not build on node-2")],
         ),
-        (
-            replace(MOVING, standby=READY),
-            frozenset({2}),
-            [AbandonMove("web", 20, 30, "node-2 does not answer")],
-        ),
+        (replace(MOVING, standby=READY), frozenset({2}), []),
         (
             replace(MOVING, state=State.BUILDING),
             frozenset(),
@@ -235,6 +280,14 @@ def test_asked_again_a_drain_tries_anew_what_came_to_nothing() -> None:
 def test_a_move_goes_on_step_by_step(vm: Vm, silent: frozenset[int], duties: list[Any]) -> None:
     sight = leader.Sight(1, {1, 2}, silent)
     assert list(leader.duties(cluster_of(vm), sight)) == duties
+
+
+def test_a_move_to_a_node_that_is_lost_comes_to_nothing() -> None:
+    nodes = (node_of(1), replace(node_of(2), is_down=True))
+    duties = leader.duties(cluster_of(MOVING, nodes=nodes), leader.Sight(1, {1, 2}, frozenset({2})))
+    assert next(duties) == AbandonMove("web", 20, 30, "node-2 is down")
+    duties = leader.duties(cluster_of(MOVING, nodes=nodes[:1]), leader.Sight(1, {1}))
+    assert next(duties) == AbandonMove("web", 20, 30, "node-2 has left the cluster")
 
 
 def test_a_drain_moves_one_vm_at_a_time() -> None:

@@ -231,6 +231,17 @@ def test_a_start_while_it_stops_is_kept_for_later() -> None:
     assert law.cluster.vms["runs"].state is State.PENDING
 
 
+def test_more_disk_than_any_node_has_is_refused() -> None:
+    """Else it would wait for ever, like anything else that no node could hold."""
+    law = told(register(1))
+    disk_mib = law.cluster.nodes[1].capacity.disk_mib
+    outcome = law.apply(Entry(CreateVm("web", replace(SMALL, disk_mib=disk_mib + 1)), 0))
+    assert isinstance(outcome, Rejected)
+    assert outcome.code is Code.TOO_LARGE
+    assert f"{disk_mib + 1} MiB of disk" in outcome.message
+    assert "--disk" in outcome.fixes[0].text
+
+
 def test_a_vm_too_large_since_a_node_shrank_does_not_start() -> None:
     law = told(register(1), CreateVm("web", SMALL, Wanted.STOPPED))
     law.apply(Entry(CheckIn(1, 1, "n1:7001", Capacity(1, 512), "1.0"), 0))

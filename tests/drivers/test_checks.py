@@ -225,3 +225,27 @@ async def test_a_check_that_hangs_does_not_hold_up_the_loop() -> None:
             longest_s = max(longest_s, time.monotonic() - began_s - POLL_S)
         assert longest_s < 0.2
     await bench.checks.close()
+
+
+async def test_what_counts_is_asked_no_faster_than_it_is_to_be() -> None:
+    """A guest that is slower to start would have had three seconds left, not three intervals."""
+    bench = Bench()
+    slow = GuestCheck(CheckKind.COMMAND, "/bin/sh -c 'exit 1'", 60_000, 5_000, start_period_ms=0)
+    bench.checks.keep({"web": Checked(7, slow, 0)})
+    await bench.until(lambda tally: tally.failures == 1)
+    await asyncio.sleep(1.5)
+    assert bench.checks.seen()["web"][1].failures == 1
+    await bench.checks.close()
+
+
+async def test_a_handshake_that_fails_is_told_as_such() -> None:
+    def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    bench = Bench()
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        bench.check(CheckKind.HTTP, f"https://127.0.0.1:{port}/")
+        assert "SSL" in await bench.fails()
+    await bench.checks.close()

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from blixard.commands import AbandonMove, AssignStandby, HandOverVm, MoveVm
-from blixard.machine.moves import is_leaving
+from blixard.machine.moves import is_leaving, is_of_drain, of_drain
+from blixard.machine.rules import takes_vms
 from blixard.model import Cluster, Node, Readiness, State, Vm
 from blixard.scheduler import Planner, held_by_node
 
@@ -30,10 +31,13 @@ def _onward(cluster: Cluster, planner: Planner, vm: Vm) -> Iterator[Duty]:
     move, holder = vm.move, vm.holder
     assert move is not None
     assert holder is not None
-    node = planner.open.get(move.to)
-    refusals = planner.refusals(vm, cluster.nodes[move.to]) if move.to in cluster.nodes else ()
+    node = cluster.nodes.get(move.to)
+    if node is not None and move.to in planner.silent and takes_vms(node, node.incarnation):
+        # A new leader has not heard from everyone yet. It answers again, or is down before long.
+        return
+    refusals = planner.refusals(vm, node) if node is not None else ()
     if node is None or refusals:
-        why = refusals[0].text if refusals else "takes no VMs any more"
+        why = refusals[0].text if refusals else "has left the cluster"
         yield AbandonMove(vm.name, vm.uid, holder.epoch, f"node-{move.to} {why}")
         return
     ready = vm.standby if vm.standby is not None and vm.standby.node_id == move.to else None
@@ -49,14 +53,13 @@ def _onward(cluster: Cluster, planner: Planner, vm: Vm) -> Iterator[Duty]:
 def _next_of(cluster: Cluster, planner: Planner, node: Node, held: list[Vm]) -> Iterator[Duty]:
     """One VM at a time leaves a node, and runs elsewhere before the next one goes."""
     assert node.drain is not None
-    by = f"the drain of {node.name} by {node.drain.by}"
     moves = [vm.move for vm in cluster.vms.values() if vm.move is not None]
-    if any(move.by == by and not move.failed for move in moves):
+    if any(is_of_drain(move, node) and not move.failed for move in moves):
         return
     for vm in held:
         if vm.move is not None or vm.release is not None or vm.state not in _GIVES_UP:
             continue
         choice = planner.place(vm)
         if choice.node_id is not None:
-            yield MoveVm(vm.name, choice.node_id, by)
+            yield MoveVm(vm.name, choice.node_id, of_drain(node) + node.drain.by)
             return

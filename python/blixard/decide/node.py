@@ -87,6 +87,8 @@ class Me:
     node_id: int
     incarnation: int
     session: int
+    host_ends: bool = False
+    """Its host shuts down: systemd stops the VMs, and the daemon after them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +117,14 @@ def actions(
         vm = cluster.vms.get(name)
         unit, build = units.get(name), builds.get(name)
         if vm is None:
-            yield from _not_held(name, unit, build, known=False)
+            yield from _not_held(name, unit, build, None)
         elif _holds(me, vm):
             yield from _held(cluster, me, vm, unit, build, past.get(name))
             yield from _checked(me, vm, unit, tallies.get(name))
         elif _stands_by(me, vm):
             yield from _build_ahead(cluster, me, vm, unit, build)
         else:
-            yield from _not_held(name, unit, build, known=True)
+            yield from _not_held(name, unit, build, vm)
 
 
 def _holds(me: Me, vm: Vm) -> bool:
@@ -160,12 +162,15 @@ def empty(units: Mapping[str, SeenUnit]) -> Iterator[Action]:
 
 
 def _not_held(
-    name: str, unit: SeenUnit | None, build: SeenBuild | None, known: bool
+    name: str, unit: SeenUnit | None, build: SeenBuild | None, vm: Vm | None
 ) -> Iterator[Action]:
     if build is not None:
-        if build.state is BuildState.BUILDING:
+        # A build ahead that failed is told; whoever wants it again, wants it tried again.
+        failed = build.state is BuildState.FAILED
+        failed_ahead = failed and vm is not None and build.epoch == vm.build
+        if build.state is BuildState.BUILDING or failed_ahead:
             yield CancelBuild(name)
-        elif not known:
+        elif vm is None:
             yield ReleaseBuild(name)
     if unit is not None:
         yield _end(name, unit)
@@ -261,9 +266,11 @@ def _watched(node: Node, me: Me, vm: Vm, unit: SeenUnit, past: Past) -> Iterator
     """The unit of this very placement exists: tell the cluster what became of it."""
     settled = unit.state is UnitState.ACTIVE and unit.active_ms >= SETTLE_MS
     drain = node.drain
-    if unit.state is UnitState.EXITED and drain is not None and drain.until_restart:
-        # Its host is going down, and systemd has stopped it: no failure of the VM's own.
-        yield _report(me, vm, State.STOPPED, Reason("host-shutdown", f"{node.name} shuts down"))
+    host_ends = me.host_ends or (drain is not None and drain.until_restart)
+    if unit.state is UnitState.EXITED and host_ends:
+        # Systemd has stopped it: no failure of the VM's own. Undrained, it could be placed here.
+        if drain is not None:
+            yield _report(me, vm, State.STOPPED, Reason("host-shutdown", f"{node.name} shuts down"))
     elif unit.state is UnitState.EXITED and past.is_fenced:
         reason = Reason(FENCED, f"the lease of node-{me.node_id} ended, and the VM with it")
         yield _report(me, vm, State.FAILED, reason)

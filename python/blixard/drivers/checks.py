@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from blixard.ports import Checked, Consoles
 AT_ONCE: Final = 32
 """How many guests of a host are asked at the same time."""
 EAGER_MS: Final = 1_000
-"""The longest pause until a guest has passed once: somebody may wait for it."""
+"""The longest pause until a guest has passed once, as long as its failures do not count: somebody
+may wait for it."""
 
 
 @dataclass(eq=False)
@@ -37,8 +39,9 @@ class _Guest:
 
     @property
     def pause_s(self) -> float:
-        interval_ms = self.checked.check.interval_ms
-        return (interval_ms if self.tally.has_passed else min(interval_ms, EAGER_MS)) / 1_000
+        check = self.checked.check
+        is_eager = not self.tally.has_passed and self.active_ms < check.start_period_ms
+        return (min(check.interval_ms, EAGER_MS) if is_eager else check.interval_ms) / 1_000
 
 
 class GuestChecks:
@@ -133,7 +136,8 @@ async def _within(probe: Awaitable[str], timeout_ms: int) -> tuple[bool, str]:
     except TimeoutError:
         return False, f"no answer within {timeout_ms} ms"
     except OSError as failed:
-        number = failed.errno or 0
+        # The number of a failed handshake is one of OpenSSL's.
+        number = 0 if isinstance(failed, ssl.SSLError) else failed.errno or 0
         return False, os.strerror(number) if number > 0 else str(failed)[:LONGEST_TEXT]
     except ValueError as failed:
         return False, str(failed)[:LONGEST_TEXT]

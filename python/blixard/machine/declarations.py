@@ -9,7 +9,13 @@ from dataclasses import replace
 from blixard.commands import CreateVm, DeclareVm, DisownVm
 from blixard.errors import Code
 from blixard.machine import vms
-from blixard.machine.transitions import as_declared, drop_unused_sources, pending, put
+from blixard.machine.transitions import (
+    as_declared,
+    drop_unused_sources,
+    pending,
+    put,
+    with_policy,
+)
 from blixard.model import (
     Accepted,
     Cluster,
@@ -69,7 +75,7 @@ def _owned(vm: Vm, index: int, command: DeclareVm) -> Vm:
         spec=command.spec,
         at_index=at_index if known == command.spec else index,
     )
-    return replace(vm, declared=declared, policy=command.policy)
+    return replace(with_policy(vm, command.policy), declared=declared)
 
 
 def _change(cluster: Cluster, index: int, at_ms: int, vm: Vm, create: CreateVm) -> Step:

@@ -48,7 +48,8 @@ def declare_down(cluster: Cluster, index: int, at_ms: int, command: DeclareNodeD
         reason = Reason("host-lost", f"{node.name} is lost, and may still run it")
         if vm.state is State.STOPPING:
             return replace(vm, reason=reason)
-        return replace(vm, state=State.UNREACHABLE, reason=reason, since_ms=at_ms)
+        # Nobody could stop it there: a move would end it once its host is back, unprepared.
+        return replace(vm, state=State.UNREACHABLE, reason=reason, since_ms=at_ms, move=None)
 
     down = replace(cluster, nodes={**cluster.nodes, node.node_id: replace(node, is_down=True)})
     lost = Reason("host-lost", f"{node.name} is lost, and its lease is over")

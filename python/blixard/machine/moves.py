@@ -120,10 +120,9 @@ def abandon(cluster: Cluster, index: int, command: AbandonMove) -> Step:
 
 def is_leaving(vm: Vm) -> bool:
     """Whether a node still holds a VM that is to move to another."""
-    move, holder = vm.move, vm.holder
-    if move is None or move.failed or holder is None or vm.release is not None:
+    if vm.moves_to is None or vm.holder is None or vm.release is not None:
         return False
-    return holder.node_id != move.to
+    return vm.holder.node_id != vm.moves_to
 
 
 def _leaving(cluster: Cluster, name: str, uid: int, epoch: int) -> Vm | None:
@@ -164,9 +163,19 @@ def resume(cluster: Cluster, index: int, command: ResumeNode) -> Step:
     cluster = replace(cluster, nodes={**cluster.nodes, node.node_id: resumed})
     for vm in cluster.vms.values():
         held = vm.holder is not None and vm.holder.node_id == node.node_id
-        if held and vm.release is None and vm.move is not None:
+        if held and vm.release is None and vm.move is not None and is_of_drain(vm.move, node):
             cluster = put(cluster, replace(vm, move=None))
     return cluster, Accepted(index)
+
+
+def of_drain(node: Node) -> str:
+    """How who asked for a move is named, if it was the drain of this node."""
+    return f"the drain of {node.name} by "
+
+
+def is_of_drain(move: Move, node: Node) -> bool:
+    """Whether a move is for the drain of this node, whoever asked for that."""
+    return move.by.startswith(of_drain(node))
 
 
 def _no_such_node(node_id: int) -> Rejected:

@@ -64,7 +64,7 @@ def place(cluster: Cluster, index: int, at_ms: int, command: PlaceVm) -> Step:
         keeps=vm.policy.on_quorum_loss is OnQuorumLoss.KEEP,
         decision=command.why,
         health=None,
-        move=vm.move if vm.move is not None and vm.move.to == node.node_id else None,
+        move=vm.move if vm.moves_to == node.node_id else None,
         standby=None if vm.standby and vm.standby.node_id == node.node_id else vm.standby,
     )
     return put(cluster, placed), Accepted(index)
@@ -185,7 +185,8 @@ def _given_up(cluster: Cluster, vm: Vm, at_ms: int, command: ReportVm) -> Cluste
 
 
 def _failed(cluster: Cluster, vm: Vm, at_ms: int, command: ReportVm) -> Cluster:
-    """Restart it, unless it has failed too often in a row, or has never been built."""
+    """Restart it, unless it has failed too often in a row, or has never been built. A move to where
+    it fails is over: any other node comes before that one."""
     failures = 1 if command.ran_ms >= STEADY_MS else vm.failures + 1
     failed = replace(
         vm,
@@ -195,6 +196,7 @@ def _failed(cluster: Cluster, vm: Vm, at_ms: int, command: ReportVm) -> Cluster:
         failures=failures,
         failed_on=command.node_id,
         health=None,
+        move=None if vm.moves_to == command.node_id else vm.move,
     )
     limit = vm.policy.restart_limit
     if failures > limit or vm.runner is None:

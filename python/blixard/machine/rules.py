@@ -33,8 +33,8 @@ def takes_vms(node: Node, incarnation: int) -> bool:
 def places(vm: Vm) -> tuple[int, ...]:
     """From which nodes a VM takes: the one that holds it, and the one it is about to move to."""
     held = () if vm.holder is None else (vm.holder.node_id,)
-    moving = vm.move is not None and not vm.move.failed and vm.move.to not in held
-    return (*held, vm.move.to) if vm.move is not None and moving else held
+    to = vm.moves_to
+    return held if to is None or to in held else (*held, to)
 
 
 def value_of(node: Node, label: str) -> str | None:

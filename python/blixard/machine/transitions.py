@@ -10,6 +10,7 @@ from blixard.model import (
     Vm,
     Wanted,
 )
+from blixard.policy import Policy
 from blixard.source import PackedSource
 
 
@@ -52,6 +53,11 @@ def as_declared(vm: Vm) -> Vm:
     )
 
 
+def with_policy(vm: Vm, policy: Policy) -> Vm:
+    """What another check has found out says nothing of this one."""
+    return replace(vm, policy=policy, health=vm.health if policy.check == vm.policy.check else None)
+
+
 def pending(vm: Vm, at_ms: int, reason: Reason) -> Vm:
     return replace(
         vm,
@@ -69,7 +75,12 @@ def give_up(vm: Vm, at_ms: int, release: Release, why: str) -> Vm:
     """Order the holder to stop the VM; without a holder there is nothing to wait for."""
     if vm.holder is None:
         return replace(
-            vm, state=State.STOPPED, reason=Reason("requested", why), since_ms=at_ms, release=None
+            vm,
+            state=State.STOPPED,
+            reason=Reason("requested", why),
+            since_ms=at_ms,
+            release=None,
+            move=None,
         )
     hurried = vm.release is not None and vm.release.kill
     return replace(

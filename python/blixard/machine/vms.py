@@ -6,7 +6,15 @@ from hashlib import sha256
 from blixard.commands import CreateVm, DeleteVm, RestartVm, SetPolicy, StartVm, StopVm
 from blixard.errors import Code
 from blixard.machine.rules import contradiction
-from blixard.machine.transitions import give_up, pending, put, remove
+from blixard.machine.transitions import (
+    as_declared,
+    drop_unused_sources,
+    give_up,
+    pending,
+    put,
+    remove,
+    with_policy,
+)
 from blixard.model import (
     Accepted,
     Cluster,
@@ -91,13 +99,12 @@ def start(cluster: Cluster, index: int, at_ms: int, command: StartVm) -> Step:
         return put(cluster, resumed), Accepted(index, f"{vm.name} starts again once it has stopped")
     if vm.wanted is Wanted.RUNNING and vm.state is not State.FAILED:
         return cluster, Accepted(index, f"{vm.name} is already {_whereabouts(cluster, vm)}")
-    too_large = _larger_than_any_node(cluster, vm.name, vm.spec)
+    anew = replace(as_declared(vm), failures=0, failed_on=None)
+    too_large = _larger_than_any_node(cluster, anew.name, anew.spec)
     if too_large is not None:
         return cluster, too_large
-    anew = replace(vm, failures=0, failed_on=None)
-    return put(cluster, pending(anew, at_ms, Reason("started", "waits for a node"))), Accepted(
-        index
-    )
+    started = pending(anew, at_ms, Reason("started", "waits for a node"))
+    return drop_unused_sources(put(cluster, started)), Accepted(index)
 
 
 def stop(cluster: Cluster, index: int, at_ms: int, command: StopVm) -> Step:
@@ -144,9 +151,7 @@ def set_policy(cluster: Cluster, index: int, command: SetPolicy) -> Step:
     unknown = _unknown_neighbour(cluster, command.name, command.policy)
     if unknown is not None:
         return cluster, unknown
-    changed = replace(vm, policy=command.policy)
-    if command.policy.check != vm.policy.check:
-        changed = replace(changed, health=None)
+    changed = with_policy(vm, command.policy)
     late = vm.holder is not None and command.policy.on_quorum_loss is not vm.policy.on_quorum_loss
     note = f"{vm.name} follows the new policy once it is started anew" if late else ""
     return put(cluster, changed), Accepted(index, note)
@@ -255,15 +260,23 @@ def _larger_than_any_node(cluster: Cluster, name: str, spec: VmSpec) -> Rejected
     fits = [
         capacity
         for capacity in capacities
-        if capacity.vcpus >= spec.vcpus and capacity.memory_mib >= spec.memory_mib
+        if capacity.vcpus >= spec.vcpus
+        and capacity.memory_mib >= spec.memory_mib
+        and (not spec.disk_mib or capacity.disk_mib >= spec.disk_mib)
     ]
     if fits or not capacities:
         return None
     vcpus = max(capacity.vcpus for capacity in capacities)
     memory_mib = max(capacity.memory_mib for capacity in capacities)
+    wanted = f"{spec.vcpus} vCPUs and {spec.memory_mib} MiB"
+    most, flags = f"{vcpus} vCPUs and {memory_mib} MiB", "--vcpus or --memory"
+    if spec.disk_mib:
+        disk_mib = max(capacity.disk_mib for capacity in capacities)
+        wanted, most = f"{wanted}, {spec.disk_mib} MiB of disk", f"{most}, {disk_mib} MiB of disk"
+        flags = "--vcpus, --memory or --disk"
     return Rejected(
         Code.TOO_LARGE,
-        f'"{name}" asks for {spec.vcpus} vCPUs and {spec.memory_mib} MiB; no node is that large',
-        why=f"the largest nodes have {vcpus} vCPUs and {memory_mib} MiB",
-        fixes=(Fix("ask for less with --vcpus or --memory, or add a larger node"),),
+        f'"{name}" asks for {wanted}; no node is that large',
+        why=f"the largest nodes have {most}",
+        fixes=(Fix(f"ask for less with {flags}, or add a larger node"),),
     )

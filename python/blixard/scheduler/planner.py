@@ -63,7 +63,7 @@ class Planner:
     def __init__(self, cluster: Cluster, silent: frozenset[int] = NOBODY) -> None:
         self._cluster = cluster
         self._nodes = cluster.nodes
-        self._silent = silent
+        self.silent = silent
         self.open = {
             node_id: node
             for node_id, node in sorted(cluster.nodes.items())
@@ -119,7 +119,7 @@ class Planner:
         found = tuple(refusals(self._room, vm, node))
         if at:
             self._room.take(vm, at)
-        if node.node_id in self._silent and all(one.rule != "alive" for one in found):
+        if node.node_id in self.silent and all(one.rule != "alive" for one in found):
             found = (Refusal("alive", "does not answer"), *found)
         return found
 
@@ -147,7 +147,7 @@ class Planner:
             fitting = [i for i in self.open if i not in besides and self._suits(vm, i)]
             return min(fitting, key=lambda i: self._rank(vm, i), default=None)
         standby = vm.standby.node_id if vm.standby is not None else None
-        first = [vm.move.to if vm.move is not None else None]
+        first = [vm.moves_to]
         first += [i for i in (vm.last_node, standby) if i != vm.failed_on and self._favours(vm, i)]
         for node_id in first:
             if node_id in self.open and node_id not in besides and self._suits(vm, node_id):
@@ -176,7 +176,7 @@ class Planner:
     def _rank(self, vm: Vm, node_id: int) -> tuple[bool, bool, int, bool, bool, int, int]:
         node = self._nodes[node_id]
         return (
-            vm.move is None or vm.move.to != node_id,
+            vm.moves_to != node_id,
             node_id == vm.failed_on,
             -sum(fulfilled for _, _, fulfilled in self._wishes(vm, node)),
             node_id != vm.last_node,
@@ -201,7 +201,7 @@ class Planner:
 
     def _merits(self, vm: Vm, node_id: int) -> Iterator[tuple[str, str]]:
         node = self._nodes[node_id]
-        if vm.move is not None and vm.move.to == node_id:
+        if vm.move is not None and vm.moves_to == node_id:
             yield "move", f"named by {vm.move.by}"
         if node_id == vm.failed_on:
             yield "failed", f"{vm.name} failed here last"
@@ -261,7 +261,7 @@ class Planner:
 
     def _first_refusal(self, vm: Vm, node_id: int) -> Refusal | None:
         node = self._nodes[node_id]
-        if node_id in self._silent and takes_vms(node, node.incarnation):
+        if node_id in self.silent and takes_vms(node, node.incarnation):
             tied = [one for one in on_its_own(vm, node) if one.rule == "tie"]
             return tied[0] if tied else Refusal("alive", "does not answer")
         return next(refusals(self._room, vm, node), None)
