@@ -113,6 +113,7 @@ def test_the_time_a_vm_was_away_is_told() -> None:
         ),
         (replace(FREE, release=RELEASE), 2, Code.BUSY, "web is being stopped"),
         (replace(FREE, holder=None, state=State.STOPPED), 2, Code.NOT_RUNNING, "it is stopped"),
+        (replace(FREE, holder=None, state=State.STOPPED), 9, Code.NOT_RUNNING, "it is stopped"),
         (replace(FREE, state=State.UNREACHABLE), 2, Code.NOT_RUNNING, "it is unreachable"),
     ],
 )

@@ -31,12 +31,12 @@ def move(cluster: Cluster, index: int, at_ms: int, command: MoveVm) -> Step:
     vm = cluster.vms.get(command.name)
     if vm is None or vm.wanted is Wanted.DELETED:
         return cluster, no_such_vm(command.name)
-    node = cluster.nodes.get(command.to)
-    if node is None:
-        return cluster, _no_such_node(command.to)
     wrong = _immovable(vm)
     if wrong is not None:
         return cluster, wrong
+    node = cluster.nodes.get(command.to)
+    if node is None:
+        return cluster, _no_such_node(command.to)
     if vm.holder is not None and vm.holder.node_id == node.node_id:
         if vm.move is not None and not vm.move.failed:
             return put(cluster, replace(vm, move=None)), Accepted(
