@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blixard.commands import Entry, PlaceVm, ReportHealth, ReportVm, SetPolicy
+from blixard.commands import Entry, PlaceVm, ReportHealth, ReportVm, SetPolicy, StopVm
 from blixard.decide import node
 from blixard.health import Tally
 from blixard.machine import apply
@@ -158,3 +158,11 @@ def test_what_the_log_knows_of_health() -> None:
     assert (vm.state, vm.failures, vm.health) == (State.PENDING, 1, None)
     placed, _ = apply(cluster, 45, Entry(PlaceVm("web", 20, 2, 12), 960))
     assert placed.vms["web"].health is None
+
+
+def test_what_has_stopped_is_neither_well_nor_failing() -> None:
+    stopped = ReportVm("web", 20, 1, 11, 30, 0, State.STOPPED, Reason("released", "gone"))
+    cluster = cluster_of(running(health=FAILING))
+    cluster, _ = apply(cluster, 100, Entry(StopVm("web"), 0))
+    cluster, _ = apply(cluster, 101, Entry(stopped, 0))
+    assert (cluster.vms["web"].state, cluster.vms["web"].health) == (State.STOPPED, None)

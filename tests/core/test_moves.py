@@ -13,6 +13,7 @@ from blixard.commands import (
     DrainNode,
     Entry,
     HandOverVm,
+    Kept,
     MoveVm,
     PlaceVm,
     RegisterNode,
@@ -113,6 +114,7 @@ def test_the_time_a_vm_was_away_is_told() -> None:
         ),
         (replace(FREE, release=RELEASE), 2, Code.BUSY, "web is being stopped"),
         (replace(FREE, holder=None, state=State.STOPPED), 2, Code.NOT_RUNNING, "it is stopped"),
+        (replace(FREE, holder=None, state=State.STOPPED), 9, Code.NOT_RUNNING, "it is stopped"),
         (replace(FREE, state=State.UNREACHABLE), 2, Code.NOT_RUNNING, "it is unreachable"),
     ],
 )
@@ -210,6 +212,17 @@ def test_a_drain_until_the_restart_ends_with_it(until_restart: bool, lasts: bool
     drain = DrainNode(1, "anna", until_restart=until_restart)
     cluster, _ = after(cluster_of(), drain, register)
     assert (cluster.nodes[1].drain is not None) == lasts
+
+
+def test_what_outlives_the_drain_until_the_restart_stays() -> None:
+    kept = replace(FREE, keeps=True, move=Move(2, BY_DRAIN, 5, RELEASE))
+    until_restart = replace(node_of(1), drain=Drain("anna", "", 0, until_restart=True))
+    still_there = (Kept("web", 20, 30),)
+    back = RegisterNode(1, "m1", "j1", "n1:7001", 11, ROOM, "1", kept=still_there)
+    cluster, _ = after(cluster_of(kept, nodes=(until_restart, node_of(2))), back)
+    assert cluster.nodes[1].drain is None
+    assert cluster.vms["web"].holder == Holder(1, 100, 30)
+    assert cluster.vms["web"].move is None
 
 
 def test_asked_again_a_drain_tries_anew_what_came_to_nothing() -> None:

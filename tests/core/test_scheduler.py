@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from blixard.decide import leader
+from blixard.machine import rules
 from blixard.model import (
     Capacity,
     Cluster,
@@ -187,6 +188,29 @@ def test_what_the_loss_of_a_node_would_leave_without_a_host() -> None:
     assert exposures(kept) == {1: ("c",)}
     roomy = cluster(*ZONES, vm("a", 1, size=6), vm("b", 2, size=6))
     assert exposures(roomy) == {}
+
+
+def test_one_vm_apart_from_another_makes_no_work_for_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a full cluster no VM has a standby, and a leader with nothing to do looks for one."""
+    asked: list[str] = []
+
+    def counted(room: Any, vm: Vm, node: Node) -> Any:
+        asked.append(vm.name)
+        return rules.refusals(room, vm, node)
+
+    monkeypatch.setattr("blixard.scheduler.planner.refusals", counted)
+    apart = vm("apart", 1, policy=Policy(apart=(Relation("lonely"),)))
+    rest = [vm(f"vm-{n}", 1) for n in range(7)]
+    full = [vm(f"full-{n}", 2, size=4) for n in range(2)]
+    state = cluster(node(1), node(2), apart, *rest, *full)
+    assert not list(leader.duties(state, leader.Sight(1, {1, 2})))
+    assert len({name for name in asked if name.startswith("vm-")}) == 1
+    lonely, other = vm("lonely"), vm("other")
+    planner = Planner(cluster(node(1), apart, lonely, other))
+    assert planner.place(lonely).node_id is None
+    assert planner.place(other).node_id == 1, "nobody has anything against that one"
 
 
 def test_figures(record_property: Any) -> None:

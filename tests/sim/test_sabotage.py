@@ -215,3 +215,10 @@ def test_a_rule_that_is_switched_off_is_missed(rule: str) -> None:
 def test_every_rule_has_a_catcher() -> None:
     assert CATCHERS.keys() == rules.SABOTAGES.keys()
     assert len(CATCHERS) >= 15
+
+
+@pytest.mark.parametrize("rule", CATCHERS)
+def test_every_rule_can_be_switched_off(rule: str) -> None:
+    """Also one that is caught by a test of its own, where `sim --without` alone does so."""
+    with rules.switched_off(rule):
+        pass

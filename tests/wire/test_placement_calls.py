@@ -169,6 +169,23 @@ def test_a_pending_vm_names_the_way_out(serving: Serving) -> None:
     serving(story)
 
 
+def test_the_way_out_for_a_declared_vm_is_its_declaration(serving: Serving) -> None:
+    """`vm set` would be refused."""
+
+    async def story(served: Served) -> None:
+        await settled(served)
+        nowhere = create("db", policy=pb.Policy(require=pb.Terms(items=["zone=moon"])))
+        declared = pb.DeclareVmRequest(vm=nowhere, node_id=2, generation=1, digest="0" * 32)
+        await served.stub.DeclareVm(declared)
+        told = await served.stub.ExplainVm(pb.ExplainVmRequest(name="db"))
+        fix = told.fixes[0]
+        where = "services.blixard.vms.db.require on node-2"
+        assert fix.text == f"require nothing, and start it on node-1: {where}"
+        assert not fix.command
+
+    serving(story)
+
+
 def test_a_move_without_a_target_goes_to_the_best_other_node(serving: Serving) -> None:
     async def story(served: Served) -> None:
         await settled(served)

@@ -31,8 +31,8 @@ def move(name: str, to: str, grace_ms: int | None, kill: bool, options: Options)
         vm, note = answer.vm, answer.note
         if not note:
             note = f"{name} moves from {vm.node} to {vm.move.to}"
-            if options.wait:
-                vm, note = _followed(client, vm, options)
+        if options.wait and vm.HasField("move"):
+            vm, note = _followed(client, vm, options)
         if options.output == "json":
             emit_json("change", changed_json(name, note, answer.index, client.request_id, vm))
         else:
@@ -55,7 +55,7 @@ def _followed(client: "Client", vm: "pb.Vm", options: Options) -> tuple["pb.Vm",
             raise _given_up(now, came_from)
         if now.state == "running" and not now.HasField("move"):
             if now.node != to:
-                return now, f"{now.name} runs on {now.node}, not on {to}: {now.decision}"
+                raise _elsewhere(now, to, vm.epoch)
             return now, f"{now.name} {first_line(now.reason.text)} ({span(elapsed_ms)} in all)"
         if elapsed_ms > options.wait_timeout_ms:
             raise failure(
@@ -84,6 +84,17 @@ def _given_up(vm: "pb.Vm", came_from: str) -> Exception:
         Code.RULE_REFUSES,
         f"{vm.name} did not move: {vm.move.text}",
         why=f"it still runs on {came_from}",
+        fix="see every node",
+        command=f"blixard vm why {vm.name}",
+    )
+
+
+def _elsewhere(vm: "pb.Vm", to: str, epoch: int) -> Exception:
+    """`epoch` is of the placement that was to end."""
+    return failure(
+        Code.WAIT_ENDED,
+        f"{vm.name} runs on {vm.node}, not on {to}",
+        why="the move was called off" if vm.epoch == epoch else first_line(vm.decision),
         fix="see every node",
         command=f"blixard vm why {vm.name}",
     )

@@ -89,7 +89,7 @@ def _show_nodes(answer: "pb.ExplainVmResponse", options: Options) -> None:
     if answer.fixes:
         options.talk("You can:")
         for fix in answer.fixes:
-            options.talk(f"  {fix.command}   {fix.text}")
+            options.talk(f"  {fix.command}   {fix.text}" if fix.command else f"  {fix.text}")
 
 
 def _node_of(verdict: "pb.Verdict", vm: "pb.Vm") -> str:

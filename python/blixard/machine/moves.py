@@ -31,12 +31,12 @@ def move(cluster: Cluster, index: int, at_ms: int, command: MoveVm) -> Step:
     vm = cluster.vms.get(command.name)
     if vm is None or vm.wanted is Wanted.DELETED:
         return cluster, no_such_vm(command.name)
-    node = cluster.nodes.get(command.to)
-    if node is None:
-        return cluster, _no_such_node(command.to)
     wrong = _immovable(vm)
     if wrong is not None:
         return cluster, wrong
+    node = cluster.nodes.get(command.to)
+    if node is None:
+        return cluster, _no_such_node(command.to)
     if vm.holder is not None and vm.holder.node_id == node.node_id:
         if vm.move is not None and not vm.move.failed:
             return put(cluster, replace(vm, move=None)), Accepted(
@@ -153,7 +153,7 @@ def drain(cluster: Cluster, index: int, at_ms: int, command: DrainNode) -> Step:
 
 
 def resume(cluster: Cluster, index: int, command: ResumeNode) -> Step:
-    """Let a node take VMs again. What is on its way for the drain, and still runs there, stays."""
+    """Let a node take VMs again."""
     node = cluster.nodes.get(command.node_id)
     if node is None:
         return cluster, _no_such_node(command.node_id)
@@ -161,11 +161,18 @@ def resume(cluster: Cluster, index: int, command: ResumeNode) -> Step:
         return cluster, Accepted(index, f"{node.name} takes VMs already")
     resumed = replace(node, drain=None)
     cluster = replace(cluster, nodes={**cluster.nodes, node.node_id: resumed})
+    return undrained(cluster, resumed), Accepted(index)
+
+
+def undrained(cluster: Cluster, node: Node) -> Cluster:
+    """If no drain goes on, what is on its way for one, and still runs there, stays."""
+    if node.drain is not None:
+        return cluster
     for vm in cluster.vms.values():
         held = vm.holder is not None and vm.holder.node_id == node.node_id
         if held and vm.release is None and vm.move is not None and is_of_drain(vm.move, node):
             cluster = put(cluster, replace(vm, move=None))
-    return cluster, Accepted(index)
+    return cluster
 
 
 def of_drain(node: Node) -> str:

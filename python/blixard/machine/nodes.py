@@ -13,6 +13,7 @@ from blixard.commands import (
 )
 from blixard.errors import Code
 from blixard.machine.agreement import refuse_level
+from blixard.machine.moves import undrained
 from blixard.machine.placements import end_incarnation
 from blixard.machine.transitions import put
 from blixard.model import (
@@ -183,7 +184,7 @@ def register(cluster: Cluster, index: int, at_ms: int, command: RegisterNode) ->
 
     gone = Reason("host-restarted", f"{node.name} came back without it")
     freed = end_incarnation(_put(cluster, registered), node.node_id, at_ms, gone, carried_over)
-    return freed, Accepted(index)
+    return undrained(freed, registered), Accepted(index)
 
 
 def check_in(cluster: Cluster, index: int, command: CheckIn) -> Step:

@@ -67,6 +67,8 @@ class Room:
         self._neighbours: dict[str, _Neighbours] = {}
         self.apart_by: Counter[str] = Counter()
         """By which labels VMs here are to be apart from others."""
+        self.apart_from: Counter[str] = Counter()
+        """From whom: names of groups and VMs."""
         for vm in cluster.vms.values():
             at = places(vm)
             if at:
@@ -122,6 +124,7 @@ class Room:
                 taken[2] += sign * spec.disk_mib
         for relation in vm.policy.apart:
             self.apart_by[relation.label] += sign
+            self.apart_from[relation.group] += sign
         for label, known in self._neighbours.items():
             self._introduce(label, known, vm, at, sign)
 

@@ -111,6 +111,7 @@ def without_holder(cluster: Cluster, vm: Vm, at_ms: int, reason: Reason) -> Clus
                 since_ms=at_ms,
                 holder=None,
                 release=None,
+                health=None,
                 move=None,
             )
     changed = put(cluster, freed)

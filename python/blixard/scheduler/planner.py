@@ -17,6 +17,7 @@ from typing import Final
 from blixard.machine.rules import (
     Refusal,
     Room,
+    groups_of,
     on_its_own,
     refusals,
     takes_vms,
@@ -86,8 +87,9 @@ class Planner:
         """The best node for a VM, none of those in `besides`."""
         policy, spec = vm.policy, vm.spec
         plain = vm.tied_to is None and not policy.near and not policy.apart
+        plain = plain and not any(self._room.apart_from[group] > 0 for group in groups_of(vm))
         asked = (spec.vcpus, spec.memory_mib, spec.disk_mib, policy, besides) if plain else vm
-        if asked in self._hopeless and not self._room.apart_by:
+        if asked in self._hopeless:
             return Choice(None, self._hopeless[asked])
         at = self._room.lift(vm)
         chosen = self._best(vm, besides)

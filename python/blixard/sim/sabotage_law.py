@@ -75,7 +75,7 @@ register(
 register(
     "log-caught-up-before-acting",
     "a daemon acts on nothing it sees in the log before the log reaches its sign-in",
-    Edit(agent.Agent, "step", "elif status.applied_index >= self._fresh_index:", "else:"),
+    Edit(agent.Agent, "_step", "elif status.applied_index >= self._fresh_index:", "else:"),
 )
 
 register(

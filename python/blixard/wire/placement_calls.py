@@ -225,9 +225,16 @@ def _ways_out(vm: Vm, verdicts: list[Verdict]) -> list[Fix]:
         if {one.rule for one in verdict.refusals} == {"drain"}:
             fixes.append(Fix(f"let {node} take VMs again", f"blixard node resume {node}"))
         if {one.rule for one in verdict.refusals} == {"tie"}:
-            again = f"blixard vm set {vm.name} --failover always"
-            fixes.append(Fix(f"leave its volumes behind, and start it on {node}", again))
+            what = f"leave its volumes behind, and start it on {node}"
+            fixes.append(_with_policy(vm, what, "failover", "always"))
         if {one.rule for one in verdict.refusals} == {"require"}:
-            freed = f"blixard vm set {vm.name} --require ''"
-            fixes.append(Fix(f"require nothing, and start it on {node}", freed))
+            what = f"require nothing, and start it on {node}"
+            fixes.append(_with_policy(vm, what, "require", "''"))
     return fixes[:3]
+
+
+def _with_policy(vm: Vm, what: str, part: str, value: str) -> Fix:
+    """A way out by a change of policy: where a configuration declares the VM, only there."""
+    if vm.declared is None:
+        return Fix(what, f"blixard vm set {vm.name} --{part} {value}")
+    return Fix(f"{what}: services.blixard.vms.{vm.name}.{part} on node-{vm.declared.node_id}")
