@@ -24,7 +24,7 @@ ONE_REGISTRY = re.compile(r"https?[:]//(?:deb|pypi|files|registry)[.]")
 
 
 def files() -> list[Path]:
-    """Everything that is, or is about to be, under version control, and is not generated."""
+    """All text that is, or is about to be, under version control, and is not generated."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -33,7 +33,11 @@ def files() -> list[Path]:
         check=True,
     )
     paths = (ROOT / line for line in sorted(set(listed.stdout.splitlines())))
-    return [path for path in paths if path.is_file() and path.parent != ROOT / "python/blixard/v1"]
+    return [
+        path
+        for path in paths
+        if path.is_file() and path.suffix != ".png" and path.parent != ROOT / "python/blixard/v1"
+    ]
 
 
 def too_long(path: Path, text: str) -> Iterator[str]:
