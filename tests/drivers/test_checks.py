@@ -233,6 +233,7 @@ async def test_what_counts_is_asked_no_faster_than_it_is_to_be() -> None:
     slow = GuestCheck(CheckKind.COMMAND, "/bin/sh -c 'exit 1'", 60_000, 5_000, start_period_ms=0)
     bench.checks.keep({"web": Checked(7, slow, 0)})
     await bench.until(lambda tally: tally.failures == 1)
+    # That it is not asked again can only be seen by waiting for longer than that would take.
     await asyncio.sleep(1.5)
     assert bench.checks.seen()["web"][1].failures == 1
     await bench.checks.close()

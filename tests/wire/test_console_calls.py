@@ -17,19 +17,30 @@ from blixard.v1 import blixard_pb2_grpc as rpc
 from blixard.wire.peers import AT_ONCE
 from wire.conftest import NoConsoles, Served, Serving
 
+POLL_S = 0.01
+
 
 class Guest:
     """Has a console once `is_there`, and says nothing; of who was there it tells."""
 
     def __init__(self) -> None:
         self.is_there = False
+        self.asked = 0
         self.heard = b""
         self.closed = 0
 
     async def attach(self, _: str) -> "Guest":
+        self.asked += 1
         if not self.is_there:
             raise BlixardError("there is no console to attach to", code=Code.NOT_RUNNING)
         return self
+
+    async def is_asked_again(self) -> None:
+        """Return once somebody has waited a while for a console that is not there."""
+        often = self.asked + 3
+        async with asyncio.timeout(5):
+            while self.asked < often:
+                await asyncio.sleep(POLL_S)
 
     async def read(self) -> bytes:
         await asyncio.Event().wait()
@@ -70,7 +81,7 @@ def test_who_waits_for_a_console_can_leave(serving: Serving, guest: Guest) -> No
     async def test(served: Served) -> None:
         placed(served)
         call = await sat_down(served)
-        await asyncio.sleep(0.3)
+        await guest.is_asked_again()
         await call.done_writing()
         async with asyncio.timeout(5):
             assert await call.read() is grpc.aio.EOF
@@ -87,13 +98,13 @@ def test_what_is_typed_before_there_is_a_console_is_lost(serving: Serving, guest
         placed(served)
         call = await sat_down(served)
         await call.write(pb.ConsoleInput(data=b"to nobody\n"))
-        await asyncio.sleep(0.3)
+        await guest.is_asked_again()
         guest.is_there = True
         async with asyncio.timeout(5):
             assert (await call.read()).note == "at the console of web on node-1"
             await call.write(pb.ConsoleInput(data=b"to the guest\n"))
             while b"to the guest" not in guest.heard:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(POLL_S)
         assert guest.heard == b"to the guest\n"
 
     serving(test)
@@ -109,7 +120,7 @@ def test_who_is_gone_leaves_the_console_to_others(serving: Serving, guest: Guest
                 assert (await call.read()).note == "at the console of web on node-1"
                 call.cancel()
                 while guest.closed < times:
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(POLL_S)
 
     serving(test)
 
